@@ -33,93 +33,108 @@ class Timing:
     """
 
     def __init__(self, params: ChipParams, objective: Objective, method: Method, presented: int):
-        p = params
-        n = objective.n_weights
         baseline = (0, 0) in method.phases
         every = self.every = params.error_unit.baseline_every if baseline else 1
-        words = len(method.words)
+        self._phases = len(method.phases)
         # of a baseline that is used for several trials, a share is measured in each
-        evaluations = len(method.phases) - (baseline and 1 - 1 / every)
+        evaluations = self._phases - (baseline and 1 - 1 / every)
+        self._schedule(params, objective, method, presented, evaluations)
+        self._charge(params, objective, method, presented, evaluations)
+
+    def _schedule(
+        self,
+        p: ChipParams,
+        objective: Objective,
+        method: Method,
+        presented: int,
+        evaluations: float,
+    ) -> None:
+        """All times, in ns. evaluations: of a trial, on average."""
+        every = self.every
+        words = len(method.words)
         # events happen at whole ns
         self.word_ns = math.ceil(p.bus.word_bits * 1e9 / p.bus.bits_per_s)
         pattern_ns = _of_a_pattern(p, objective)
         self.evaluation_ns = p.perturbation.settle_ns + presented * sum(pattern_ns.values())
-        self._check_clock(
+        _check_clock(
             "evaluation_ns",
             p.clock.evaluation_ns,
             self.evaluation_ns,
             f"an evaluation of {presented} patterns",
         )
-        # a clock makes all evaluations equally long
-        slot_ns = max(self.evaluation_ns, p.clock.evaluation_ns)
-        s_ns = self.word_ns * method.needs_s
-        dE_ns = self.word_ns * words - s_ns
-        line_ns = (p.summing_line.settle_ns + p.summing_line.conversion_ns) * method.needs_s
-
-        def trial(measured: int) -> tuple[int, int]:
-            """ns until the last word has left the bus, and how much of that the bus was busy
-            during an evaluation.
-            """
-            E_ns = measured * slot_ns
-            # dw.v goes first if it is ready before the last evaluation ends, else after dE
-            sent_ns = (
-                max(E_ns, line_ns + s_ns) + dE_ns
-                if line_ns < E_ns
-                else max(line_ns, E_ns + dE_ns) + s_ns
-            )
-            self._check_clock(
-                "broadcast_ns",
-                p.clock.broadcast_ns,
-                sent_ns - E_ns,
-                "what is left to send after the last evaluation",
-            )
-            return max(sent_ns, E_ns + p.clock.broadcast_ns), min(s_ns, max(0, E_ns - line_ns))
-
-        whole = trial(len(method.phases))
+        whole = self._trial(p, method, self._phases)
         # a trial that uses a stored E(w) measures one phase less
-        less = trial(len(method.phases) - (every > 1))
+        less = self._trial(p, method, self._phases - (every > 1))
         self._whole_ns, self._less_ns = whole[0], less[0]
         self.shortest_ns = min(whole[0], less[0])  # of a trial
         # means over `every` trials, one of which measures every phase
         self.trial_ns, self.overlapped_ns = (
             a / every + b * (1 - 1 / every) for a, b in zip(whole, less, strict=True)
         )
-        self._phases = len(method.phases)
-        # what an evaluation, and the rest of a trial, spend of CAUSES
-        converted = (conversions(p.array, objective) + 1) * presented
-        self._evaluation = (n, objective.n_macs * presented, converted, 0, 0)
-        self._rest = (0, 0, int(method.needs_s), words * p.bus.word_bits, n)
         self.parts_ns = {
             "settling of perturbations": evaluations * p.perturbation.settle_ns,
             **{part: evaluations * presented * ns for part, ns in pattern_ns.items()},
             "bus": float(words * self.word_ns),
         }
+        # the time that the bus shares with an evaluation is in two of the parts
         self.parts_ns["waiting for dw.v or the clock"] = max(
             0.0, self.trial_ns + self.overlapped_ns - sum(self.parts_ns.values())
         )
-        skew_ns = p.bus.skew_ns if n > p.synapses_per_tile else 0  # a lone tile has none
+        # a lone tile has none
+        skew_ns = p.bus.skew_ns if objective.n_weights > p.synapses_per_tile else 0
         # from the last word's leaving the bus until the last synapse has accumulated
         self.after_ns = p.bus.latency_ns + skew_ns + p.synapse.accumulate_ns
+        self.write_ns = p.weights.write_ns
+
+    def _trial(self, p: ChipParams, method: Method, measured: int) -> tuple[int, int]:
+        """ns until the last word of a trial of so many evaluations has left the bus, and how much
+        of that the bus was busy during an evaluation.
+        """
+        # a clock makes all evaluations equally long
+        E_ns = measured * max(self.evaluation_ns, p.clock.evaluation_ns)
+        s_ns = self.word_ns * method.needs_s
+        dE_ns = self.word_ns * len(method.words) - s_ns
+        line_ns = (p.summing_line.settle_ns + p.summing_line.conversion_ns) * method.needs_s
+        # dw.v goes first if it is ready before the last evaluation ends, else after dE
+        sent_ns = (
+            max(E_ns, line_ns + s_ns) + dE_ns
+            if line_ns < E_ns
+            else max(line_ns, E_ns + dE_ns) + s_ns
+        )
+        _check_clock(
+            "broadcast_ns",
+            p.clock.broadcast_ns,
+            sent_ns - E_ns,
+            "what is left to send after the last evaluation",
+        )
+        return max(sent_ns, E_ns + p.clock.broadcast_ns), min(s_ns, max(0, E_ns - line_ns))
+
+    def _charge(
+        self,
+        p: ChipParams,
+        objective: Objective,
+        method: Method,
+        presented: int,
+        evaluations: float,
+    ) -> None:
+        """All energies, in J, and powers, in W. evaluations: of a trial, on average."""
+        n = objective.n_weights
+        # what an evaluation, and the rest of a trial, spend of CAUSES
+        converted = (conversions(p.array, objective) + 1) * presented
         # every evaluation is charged for a change of the perturbation, also that back to none for
         # E(w)
+        self._evaluation = (n, objective.n_macs * presented, converted, 0, 0)
+        bits = len(method.words) * p.bus.word_bits
+        self._rest = (0, 0, int(method.needs_s), bits, n)
         each_j = self._each_j = [getattr(p.energy, f"{cause}_j") for cause in CAUSES]
         self._evaluation_j = _by_cause(self._evaluation, each_j)
         self.trial_j = self.evaluations_j(evaluations) + _by_cause(self._rest, each_j)  # (CAUSES,)
-        self.write_ns = p.weights.write_ns
         self.write_j = n * p.energy.weight_write_j
         refreshed = n / p.weights.refresh_s if p.weights.refresh_s else 0.0  # weights a second
         # what is spent without trials
         self.static_w = p.energy.static_w
         self.refresh_w = refreshed * p.energy.weight_write_j
         self.steady_w = self.static_w + self.refresh_w
-
-    @staticmethod
-    def _check_clock(key: str, given: int, needed: int, what: str) -> None:
-        if 0 < given < needed:
-            raise InputError(
-                f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns:"
-                f" {needed - given} ns too short"
-            )
 
     @property
     def busy(self) -> dict[str, float]:
@@ -368,6 +383,15 @@ def _by_cause(counts: Sequence[float], each_j: Sequence[float]) -> Array:
     """Energy of what is counted, in J."""
     # one by one: counts of long runs are longer than the integers of arrays
     return np.array([count * j for count, j in zip(counts, each_j, strict=True)], float)
+
+
+def _check_clock(key: str, given: int, needed: int, what: str) -> None:
+    # 0 is no clock
+    if 0 < given < needed:
+        raise InputError(
+            f"clock.{key} = {given} cannot hold {what}, which takes {needed} ns:"
+            f" {needed - given} ns too short"
+        )
 
 
 def check_fifo(params: ChipParams, timing: TrainingTiming) -> None:

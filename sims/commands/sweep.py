@@ -80,7 +80,6 @@ def sweep(
     """Run an experiment for many values of its keys. The same command again resumes where it was
     interrupted.
     """
-    from reports.store.sweep_results import sweep_status
     from sims.experiment.loading import parse_settings
     from sims.sweeps.design import parse_varied
     from sims.sweeps.plan import plan_sweep
@@ -108,16 +107,7 @@ def sweep(
     except Interrupted:
         say(f"perturb: interrupted; {so_far(directory)}")
         raise typer.Exit(130) from None
-    found = sweep_status(directory)
-    if quiet:
-        print(directory)
-    else:
-        print_failed(found.failed)
-        after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
-        print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
-    if found.failed:
-        say(f"perturb: {len(found.failed)} of {found.cells} cells failed; --retry runs them again")
-        raise typer.Exit(2)
+    _show_end(directory, quiet)
 
 
 @app.command()
@@ -165,6 +155,22 @@ def _show_cell(bars: Bars, ended: "Progress") -> None:
         LOG.info("%s", line)
     else:
         say(line, logging.INFO)
+
+
+def _show_end(directory: Path, quiet: bool) -> None:
+    """What a sweep has done, once it has ended; exit status 2 if a cell failed."""
+    from reports.store.sweep_results import sweep_status
+
+    found = sweep_status(directory)
+    if quiet:
+        print(directory)
+    else:
+        print_failed(found.failed)
+        after = f" Next: perturb report {shlex.quote(str(directory))}" if found.done else ""
+        print(f"{found.done} of {found.cells} cells are done. Results are in {directory}.{after}")
+    if found.failed:
+        say(f"perturb: {len(found.failed)} of {found.cells} cells failed; --retry runs them again")
+        raise typer.Exit(2)
 
 
 def print_failed(failed: list[dict], most: int = 20) -> None:

@@ -3,6 +3,8 @@ exact R{backprop}.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from math import nan
 from typing import Any, NamedTuple
 
@@ -48,6 +50,35 @@ def candidates(experiment: Setup) -> tuple[Candidate, list[Candidate]]:
     return primary, order
 
 
+class _Tables:
+    """The rows of a run's tables, method by method."""
+
+    def __init__(self) -> None:
+        self.summary: list[dict] = []
+        self.convergence: list[dict] = []
+        self.weights: list[pd.DataFrame] = []
+        self.timeline: list[tuple] = []
+        self.energy: list[tuple] = []
+
+    def add_chip(self, candidate: Candidate, chip: Chip) -> None:
+        """When the parts of a chip were busy, and what each cause has spent."""
+        name = (candidate.method, candidate.code)
+        self.timeline += [(*name, *interval) for interval in chip.trace]
+        self.energy += [(*name, cause, joules) for cause, joules in chip.energy_by_cause.items()]
+
+    def frames(self) -> Study:
+        # nothing was finished: no table at all, rather than empty ones
+        if not self.summary:
+            return
+        yield "summary", pd.DataFrame(self.summary)
+        yield "weights", pd.concat(self.weights, ignore_index=True)
+        yield "convergence", pd.DataFrame(self.convergence)
+        timeline = ["method", "code", *Interval._fields]
+        yield "timeline", pd.DataFrame(self.timeline, columns=timeline)
+        energy = ["method", "code", "cause", "energy_j"]
+        yield "energy", pd.DataFrame(self.energy, columns=energy)
+
+
 def compare_methods(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
@@ -59,80 +90,83 @@ def compare_methods(
     known = problem.curvatures(e.presentation)
     primary, order = candidates(experiment)
     evaluations = e.trials * METHODS[e.method].evaluations_per_trial
-
-    # rows of the tables
-    summary: list[dict] = []
-    convergence: list[dict] = []
-    weights: list[pd.DataFrame] = []
-    timeline: list[tuple] = []
-    energy: list[tuple] = []
+    tables = _Tables()
     stopped = False
     for candidate in order:
-        method = METHODS[candidate.method]
+        per_trial = METHODS[candidate.method].evaluations_per_trial
         # equal evaluations, not equal trials: that is what a chip pays for
-        trials = max(3, round(evaluations / method.evaluations_per_trial))
+        trials = max(3, round(evaluations / per_trial))
         chip = _chip(experiment, problem, candidate)
         predicted = _prediction(problem, chip, candidate, known, trials, experiment)
+        name = f"{candidate.method}/{candidate.code}"
+        tell = partial(_tell, progress, name, per_trial, evaluations)
         start = time.perf_counter()
-        done = 0
         estimate: Estimate | None = None
-        # at every checkpoint a point of the convergence; in pieces, so that an interruption is
-        # heard
+        # at every checkpoint a point of the convergence
         for checkpoint in _checkpoints(trials):
-            while done < checkpoint and not (stopped := stopped or should_stop()):
-                piece = min(_piece(chip), checkpoint - done)
-                estimate = chip.run(piece)
-                done += piece
-                progress(
-                    f"{candidate.method}/{candidate.code}",
-                    done * method.evaluations_per_trial,
-                    evaluations,
-                )
+            estimate, stopped = _run(chip, estimate, checkpoint, tell, should_stop)
             if stopped:
                 break
             if problem.summary_only:
                 continue
             assert estimate is not None
             compared = compare_at(chip.point, estimate, known)
-            convergence += _convergence_rows(candidate, estimate, compared, predicted)
+            tables.convergence += _convergence_rows(candidate, estimate, compared, predicted)
         # fewer than three trials have no standard error
-        if estimate is None or done < 3:
+        if estimate is None or estimate.trials < 3:
             break
         # where it was stopped, which need not be a checkpoint
         compared = compare_at(chip.point, estimate, known)
-        status = "complete" if done == trials else "partial"
         fixed = {
             "primary": candidate == primary,
-            "status": status,
+            "status": "complete" if estimate.trials == trials else "partial",
             # before the run without faults, which is no part of it
             "wall_time_s": time.perf_counter() - start,
         }
         faultless = None
         # what the faults cost: the same die and seed without them
         if not stopped and chip.fault_free is not None:
+            tell = partial(_tell, progress, f"{name} without faults", 1, trials)
             faultless = _without_faults(
-                chip, chip.fault_free, candidate, trials, known, progress, should_stop
+                chip, chip.fault_free, candidate, trials, known, tell, should_stop
             )
             stopped = faultless is None
-        summary += _summary_rows(candidate, estimate, compared, predicted, chip, faultless, fixed)
-        weights.append(_weights(candidate, problem, compared))
-        timeline += [(candidate.method, candidate.code, *interval) for interval in chip.trace]
-        energy += [
-            (candidate.method, candidate.code, cause, joules)
-            for cause, joules in chip.energy_by_cause.items()
-        ]
+        tables.summary += _summary_rows(
+            candidate, estimate, compared, predicted, chip, faultless, fixed
+        )
+        tables.weights.append(_weights(candidate, problem, compared))
+        tables.add_chip(candidate, chip)
         if stopped:
             break
-    # nothing was finished: no table at all, rather than empty ones
-    if summary:
-        yield "summary", pd.DataFrame(summary)
-        yield "weights", pd.concat(weights, ignore_index=True)
-        yield "convergence", pd.DataFrame(convergence)
-        yield "timeline", pd.DataFrame(timeline, columns=["method", "code", *Interval._fields])
-        yield "energy", pd.DataFrame(energy, columns=["method", "code", "cause", "energy_j"])
+    yield from tables.frames()
     # after the tables are out: whoever runs the study keeps what was yielded
     if stopped:
         raise Stopped
+
+
+def _tell(progress: Progress, name: str, each: int, in_all: int, trials: int) -> None:
+    """How many of `in_all` are done after a number of trials, each of which is `each` of them."""
+    progress(name, trials * each, in_all)
+
+
+def _run(
+    chip: Chip,
+    estimate: Estimate | None,
+    trials: int,
+    tell: Callable[[int], None],
+    should_stop: ShouldStop,
+) -> tuple[Estimate | None, bool]:
+    """Run a chip that stands at `estimate` until it has done `trials`, in pieces, so that an
+    interruption is heard: what it then estimates, and whether it was interrupted.
+    """
+    done = estimate.trials if estimate else 0
+    while done < trials:
+        if should_stop():
+            return estimate, True
+        estimate = chip.run(min(_piece(chip), trials - done))
+        done = estimate.trials
+        tell(done)
+    return estimate, False
 
 
 def _chip(experiment: Setup, problem: Problem, candidate: Candidate) -> Chip:
@@ -180,15 +214,13 @@ def _without_faults(
     candidate: Candidate,
     trials: int,
     known: list[Curvature],
-    progress: Progress,
+    tell: Callable[[int], None],
     should_stop: ShouldStop,
 ) -> Comparison | None:
     """The same die and seed once more, in batches and without the faults of the run; None if
     interrupted.
     """
     design = chip.design
-    done = 0
-    estimate = None
     # in batches and without a trace: only the estimate is wanted
     again = Chip(
         params,
@@ -202,13 +234,9 @@ def _without_faults(
         0,
         chip.precision,
     )
-    while done < trials:
-        if should_stop():
-            return None
-        piece = min(_piece(again), trials - done)
-        estimate = again.run(piece)
-        done += piece
-        progress(f"{candidate.method}/{candidate.code} without faults", done, trials)
+    estimate, stopped = _run(again, None, trials, tell, should_stop)
+    if stopped:
+        return None
     assert estimate is not None
     return compare_at(chip.point, estimate, known)
 
