@@ -35,8 +35,10 @@ def matrices(objective: Objective) -> list[Matrix]:
     """Those of a network, in the order of its weights; none of a network that is not cut into
     arrays.
     """
+    # weights that are held stand in the arrays, too
     net: Any = getattr(objective.unrestricted, "network", None)
     if isinstance(net, MLP):
+        # every layer of an MLP has biases
         return [Matrix(a, 1, b) for a, b in pairwise(net.layers)]
     return list(_of_chain(net.chain)) if isinstance(net, Layers) else []
 
@@ -53,6 +55,7 @@ def _of_chain(chain: Chain) -> Iterator[Matrix]:
 
 def cut(size: int, most: int) -> list[slice]:
     """The rows or columns of each array: `most` of them, or with 0 all."""
+    # at least 1, which a range needs even of nothing
     step = most or max(size, 1)
     return [slice(first, min(first + step, size)) for first in range(0, size, step)]
 
@@ -64,6 +67,7 @@ def conversions(array: ArrayParams, objective: Objective) -> int:
         # every array has converters of its own at its rows and at its columns
         by_rows = len(cut(inputs + bias, array.rows))
         by_columns = len(cut(outputs, array.columns))
+        # the bias is driven by the constant 1, without a converter
         driven = inputs * by_columns * bool(array.input_bits)
         read = outputs * by_rows * bool(array.output_bits)
         total += groups * uses * (driven + read)

@@ -66,6 +66,7 @@ class Crossbar:
             )
         # arrays above one another, numbered through all matrices: for their noise
         counts = [len(cut(m.inputs + m.bias, params.rows)) for m in self._matrices]
+        # number of the first array of each matrix, among those that have noise of their own
         self._first = [0, *accumulate(counts)]
         self._begin()
 
@@ -92,13 +93,16 @@ class Crossbar:
             return np.matmul(y, W) if bias is None else np.matmul(y, W) + bias
         p = self.params
         inputs, outputs = W.shape[-2:]
+        # one y for all evaluations is converted again in each
         y = self._driven(y, len(W) // len(y), outputs)
+        # arrays above one another share columns: their sums are added as numbers, after conversion
         total: Array | float = 0.0
         size = inputs + (bias is not None)
         for block, rows in enumerate(cut(size, p.rows)):
             own = slice(rows.start, min(rows.stop, inputs))
             # the row of the bias comes last
             b = bias if rows.stop > inputs else None
+            # the rows of this array; arrays side by side are taken together
             G = W[..., own, :]
             if p.wire_resistance:
                 G, b = self._through_wires(G, b)
@@ -136,6 +140,7 @@ class Crossbar:
         rho = self.params.wire_resistance
         for columns in cut(G.shape[-1], self.params.columns):
             own = G[..., columns]
+            # w > 0 in one array, w < 0 in the other, each with drops of its own
             met[..., columns] = met_by_inputs(np.maximum(own, 0.0), rho)
             met[..., columns] -= met_by_inputs(np.maximum(-own, 0.0), rho)
         return met[..., :rows, :], None if b is None else met[..., rows:, :]

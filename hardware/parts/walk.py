@@ -77,12 +77,15 @@ class Walk:
 
     def _of_chain(self, chain: Chain, first: int, later: bool) -> Iterator[Step]:
         """first: number of its first weight. later: whether neurons or products come after it."""
+        # batchnorm and activation belong to the neurons of the product before them; what else comes
+        # after it finds its neurons linear
         open_: Shape | None = None  # of a product whose neurons have not come yet
         for k, (part, own) in enumerate(zip(chain.parts, chain.slices, strict=True)):
             if open_ and not isinstance(part, ScalingPart | ActivationPart):
                 yield self._neurons(open_, "linear", later or any(map(_computes, chain.parts[k:])))
                 open_ = None
             after = later or any(map(_computes, chain.parts[k + 1 :]))
+            # from numbers within the chain to those within all weights
             own = slice(first + own.start, first + own.stop)
             if isinstance(part, Product):
                 yield Multiply(part, own, self._matrices)
@@ -108,8 +111,10 @@ class Walk:
 
     def outputs(self, w: Array, x: Array, product: Product_, neurons: Neurons_) -> Array:
         """(m, S, outputs) at points w (m, n), on patterns x (m or 1, S, inputs)."""
+        # (channels, *positions, m or 1, S)
         y = np.moveaxis(x, -1, 0).reshape(*self.network.input_shape, *x.shape[:2])
         y = _walked(self._steps, w, y, product, neurons)
+        # (outputs, m, S), also where no step has told the points apart
         return np.moveaxis(np.broadcast_to(y, (len(y), len(w), y.shape[-1])), 0, -1)
 
 
@@ -139,14 +144,17 @@ def _multiplied(
     uses = part.n_products * S
     c = part.prepare(y.reshape(*y.shape[:-2], -1))
     c = c.reshape(part.groups, part.columns, part.n_products, points, S)
+    # all uses of a pattern, then those of the next, as `Crossbar.sums` takes them
     c = c.transpose(3, 0, 4, 2, 1).reshape(points, part.groups, uses, part.columns)
     bias = part.biases(w)[:, :, None] if part.bias else None
     x = product(part.matrix(w).swapaxes(-1, -2), bias, c)
+    # back to (groups * rows, *positions, m, S)
     x = x.reshape(len(w), part.groups, S, part.n_products, part.rows)
     return x.transpose(1, 4, 3, 0, 2).reshape(*part.shape, len(w), S)
 
 
 def _scaled(w: Array, y: Array) -> Array:
+    # each (channels, m), to go with (channels, *positions, m or 1, S)
     a, b = w.reshape(len(w), 2, -1).transpose(1, 2, 0)
     of_channels = (len(y), *(1,) * (y.ndim - 3), len(w), 1)
     return a.reshape(of_channels) * y + b.reshape(of_channels)
@@ -158,6 +166,7 @@ def by_neuron(y: Array, per_position: bool) -> Array:
     """
     channels, *positions, points, S = y.shape
     y = y.reshape(channels, prod(positions), points, S)
+    # neurons in C order of an activity: positions of a channel next to each other
     if per_position:
         return y.transpose(2, 3, 0, 1).reshape(points, S, -1)
     return y.transpose(2, 3, 1, 0)

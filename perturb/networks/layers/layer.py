@@ -22,8 +22,10 @@ from perturb.networks.layers.part import Chain, Part, ResidualPart, Shape
 from perturb.networks.layers.products import ConvolutionPart, LinearPart, ScalingPart
 from perturb.networks.layers.windows import Pads, Windows
 
+# of every number of a layer: a slip of the keyboard is refused before memory is asked for
 MAX_SIZE = 10_000_000
 Sizes = int | tuple[int, ...]
+# one for all axes, or for each axis one number or (before, after)
 Padding = int | tuple[int | tuple[int, int], ...]
 
 
@@ -43,6 +45,7 @@ class Layer(ABC):
         words = [self.text]
         for field in fields(self):
             value = getattr(self, field.name)
+            # what is left out is the default again when the text is read
             if value != field.default:
                 given = _written(value)
                 words.append(given if field.name in _BY_PLACE else f"{field.name}={given}")
@@ -84,6 +87,7 @@ class _Convolution(Layer):
         integer("channels", self.channels, 1, MAX_SIZE)
         integer("groups", self.groups, 1, MAX_SIZE)
         windows = _windows(shape, self.window, self.stride, self.padding, self.axes)
+        # each group makes channels/groups outputs of n_in/groups inputs
         for name, count in (("channels", self.channels), ("channels of its input", shape[0])):
             if count % self.groups:
                 raise InputError(f"groups = {self.groups} must divide the {count} {name}")
@@ -123,6 +127,7 @@ class MaxPool(Layer):
     def on(self, shape: Shape) -> Part:
         stride = self.window if self.stride is None else self.stride
         windows = _windows(shape, self.window, stride, self.padding)
+        # the largest of padding alone would be -inf
         _check_padding(windows)
         return MaxPoolPart(windows)
 
@@ -140,6 +145,7 @@ class AveragePool(Layer):
     def on(self, shape: Shape) -> Part:
         stride = self.window if self.stride is None else self.stride
         windows = _windows(shape, self.window, stride, self.padding)
+        # the mean of no entry would be 0/0
         _check_padding(windows)
         return AveragePoolPart(windows, self.count_padding)
 
@@ -151,6 +157,7 @@ class GlobalAveragePool(Layer):
     text: ClassVar[str] = "globalaveragepool"
 
     def on(self, shape: Shape) -> Part:
+        # one window over all positions; neurons, which have none, are refused there
         return AveragePool(shape[1:]).on(shape)
 
 
@@ -172,6 +179,7 @@ class Reshape(Layer):
     text: ClassVar[str] = "reshape"
 
     def on(self, shape: Shape) -> Part:
+        # a text of a single number gives no tuple
         to = self.shape if isinstance(self.shape, tuple) else (self.shape,)
         if prod(to) != prod(shape):
             raise InputError(f"shape {to} has {prod(to)} entries, its input {prod(shape)}")
@@ -242,6 +250,7 @@ class Residual(Layer):
 
 def chained(layers: Sequence[Layer], shape: Shape, name: str = "layers") -> Chain:
     """Layers one after the other, on inputs of a shape; InputError names what does not fit."""
+    # of no layers at all, such as a shortcut left out, the input is the output
     first = shape
     parts: list[Part] = []
     for number, layer in enumerate(layers):
@@ -256,6 +265,7 @@ def chained(layers: Sequence[Layer], shape: Shape, name: str = "layers") -> Chai
     return Chain(parts, first)
 
 
+# by the first word of their texts; an activation is known by its own name instead
 LAYERS: dict[str, type[Layer]] = {
     layer.text: layer
     for layer in (
@@ -289,6 +299,7 @@ def _windows(
     shape: Shape, size: Sizes, stride: Sizes, padding: Padding, axes: int | None = None
 ) -> Windows:
     """Windows on inputs of a shape, or InputError for what does not fit."""
+    # all axes but that of the channels
     count = len(shape) - 1
     if count != axes if axes else not count:
         wanted = {None: "positions", 1: "one axis of positions", 2: "two axes of positions"}[axes]
@@ -297,10 +308,12 @@ def _windows(
     given = padding if isinstance(padding, tuple) else (padding,) * count
     if len(given) != count:
         raise InputError(f"padding = {_written(padding)} must be one number, or {count} of them")
+    # one number: as many before as after
     pads: Pads = tuple(each if isinstance(each, tuple) else (each, each) for each in given)
     for pair in pads:
         for each in pair:
             integer("padding", each, 0, MAX_SIZE)
+    # otherwise there would be no window
     for n, k, (before, after) in zip(shape[1:], sizes, pads, strict=True):
         if k > n + before + after:
             raise InputError(

@@ -24,6 +24,7 @@ class _At:
     def df(self) -> Array:
         return self.activation.df(self.x, self.y)
 
+    # asked for by R backward alone, so that a gradient does without
     @cached_property
     def d2f(self) -> Array:
         return self.activation.d2f(self.x, self.y, self.df)
@@ -37,6 +38,7 @@ class ActivationPart(Part):
         self.name = name
 
     def forward(self, w: Array, x: Any) -> tuple[Array, Any]:
+        # by its name, and only now: functions do not pickle
         activation = ACTIVATIONS[self.name]
         # errors in float32 stay so, whatever a function makes of them
         y = activation.f(x).astype(x.dtype, copy=False)
@@ -57,6 +59,7 @@ class ActivationPart(Part):
             return R_e, w
         # R{dE/dx} = f' R{dE/dy} + f'' R{x} dE/dy
         R_Ex = at.df * R_e
+        # R{x} = 0 before the first weights
         if R_x is not None:
             R_Ex += at.d2f * R_x * e
         return R_Ex, w
@@ -77,8 +80,10 @@ class MaxPoolPart(Fixed):
         self.shape = (windows.channels, *windows.positions)
 
     def output(self, w: Array, y: Any) -> Array:
+        # -inf: padding never wins over an entry
         views = self.windows.views(self.windows.padded(y, -np.inf))
         _, first = next(views)
+        # the views are of the input, which must stay as it is
         largest = first.copy()
         for _, view in views:
             np.maximum(largest, view, out=largest)
@@ -87,6 +92,7 @@ class MaxPoolPart(Fixed):
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
         largest = self.output(w, y)
         # the number of the winner's place in each window
+        # (channels, *positions, S); 16 bits would not do for a window of more than 32,767 places
         winner = np.zeros(largest.shape, dtype=np.int32)
         views = list(self.windows.views(self.windows.padded(y, -np.inf)))
         # from the last to the first, which stays; where none wins, not-a-number is the largest
@@ -95,6 +101,7 @@ class MaxPoolPart(Fixed):
         return largest, winner
 
     def apply(self, y: Array, winner: Any) -> Array:
+        # of R{y} as of y: the entry at the place of the winner
         out = np.empty((*self.shape, y.shape[-1]), dtype=y.dtype)
         for number, (_, view) in enumerate(self.windows.views(self.windows.padded(y))):
             np.copyto(out, view, where=winner == number)
@@ -104,6 +111,7 @@ class MaxPoolPart(Fixed):
         inner = (self.windows.channels, *self.windows.inner, e.shape[-1])
         full = self.windows.padded(np.zeros(inner))
         for number, (_, view) in enumerate(self.windows.views(full)):
+            # an entry that wins several windows gets the e of each
             np.add(view, e, out=view, where=winner == number)
         return self.windows.cut(full)
 
@@ -117,12 +125,15 @@ class AveragePoolPart(Fixed):
     def __init__(self, windows: Windows, count_padding: bool):
         self.windows = windows
         self.shape = (windows.channels, *windows.positions)
+        # of an entry in the mean
         self.share: float | Array = 1.0 / prod(windows.size)
         if not count_padding:
+            # one for each window, (channels, *positions, 1): its entries that are no padding
             self.share = 1.0 / self._totals(np.ones((windows.channels, *windows.inner, 1)))
 
     def apply(self, y: Array, kept: Any) -> Array:
         total = self._totals(y)
+        # in place, so that what is in float32 stays so
         total *= self.share
         return total
 
@@ -135,6 +146,7 @@ class AveragePoolPart(Fixed):
     def transpose(self, e: Array, kept: Any) -> Array:
         inner = (self.windows.channels, *self.windows.inner, e.shape[-1])
         full = self.windows.padded(np.zeros(inner))
+        # the transpose of a mean: every entry of a window gets its share of e
         e = self.share * e
         for _, view in self.windows.views(full):
             view += e
@@ -162,10 +174,12 @@ class TransposePart(Fixed):
 
     def __init__(self, shape: Shape, axes: tuple[int, ...]):
         self.axes = axes
+        # the order that undoes it: axes[back[i]] = i
         self.back = tuple(np.argsort(axes).tolist())
         self.shape = tuple(shape[axis] for axis in axes)
 
     def apply(self, y: Array, kept: Any) -> Array:
+        # patterns stay last
         return y.transpose(*self.axes, len(self.axes))
 
     def transpose(self, e: Array, kept: Any) -> Array:
@@ -179,5 +193,6 @@ class TransposePart(Fixed):
 def _per_channel(units: Array, shape: Shape) -> tuple[Array, Array, Array]:
     """Neurons of a pool: those of its channels."""
     none = np.zeros(0, dtype=int)
+    # all positions of a channel are one neuron: that at the first stands for it
     channels = units.reshape(len(units), -1)[:, 0].reshape(-1, *(1,) * (len(shape) - 1))
     return none, none, np.broadcast_to(channels, shape)

@@ -205,11 +205,14 @@ class LayersObjective(Objective):
             flat, target, network.n_inputs, network.n_outputs, network.error
         )
         self.n_weights, self.n_patterns = network.n_weights, len(self.x)
+        # a batchnorm alone is no product, and still settles
         self.depth = max(1, network.chain.n_products)
         self._E = ERRORS[network.error]
         at_once = max(1, AT_ONCE // network.chain.size)
+        # always the same chunks, so that sums over them have the same bits on any number of cores
         self._chunks = [slice(i, i + at_once) for i in range(0, self.n_patterns, at_once)]
         parts = network.chain.parts
+        # what forward keeps is about the arrays of all parts
         self._fits = self.n_patterns * sum(part.size for part in parts) <= KEPT
         self._prepare(np.float64)
         self._passes = Cached(self._both_passes, self.n_weights)
@@ -220,6 +223,7 @@ class LayersObjective(Objective):
         self._prepared = [self._columns(rows) for rows in self._chunks] if self._fits else []
 
     def _columns(self, rows: slice) -> Any:
+        # (n_inputs, patterns), as layers take them: patterns last
         y: Array = np.ascontiguousarray(self.x[rows].T, self._dtype)
         return self.network.chain.prepare(y.reshape(*self.network.input_shape, -1))
 
@@ -260,6 +264,7 @@ class LayersObjective(Objective):
 
     def in_float32(self) -> "LayersObjective":
         """The same, but `outputs` and errors are computed in float32; derivatives are not its."""
+        # its passes stay those of this one, in float64
         other = copy(self)
         other._prepare(np.float32)
         return other
@@ -271,6 +276,7 @@ class LayersObjective(Objective):
         """do(number) of each chunk of patterns in order, on all cores where it is worth that."""
         numbers = range(len(self._chunks))
         work = self.n_macs * self.n_patterns
+        # one thread of BLAS: those of the pool take a chunk each
         with blas_threads(0):
             if len(numbers) == 1 or work < WORTH_THREADS:
                 yield from map(do, numbers)
@@ -300,6 +306,7 @@ class LayersObjective(Objective):
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
         passes = self._passes(w)
+        # a copy: that of the passes is kept for the next call
         return passes.E, passes.g.copy(), self._products(passes, V, self._chunk_products)
 
     def _gauss_newton(self, w: Array, V: Array) -> Array:
@@ -312,6 +319,7 @@ class LayersObjective(Objective):
         directions = np.ascontiguousarray(V.T)
 
         def products(number: int) -> Array:
+            # what did not fit is computed again, of the same chunk in the same steps: to the bit
             chunk = passes.chunks[number] or self._chunk_passes(passes.w, number)[0]
             return of_chunk(passes.w, directions, chunk)
 
@@ -324,6 +332,7 @@ class LayersObjective(Objective):
         for k, v in enumerate(directions):
             # R{y} of a pattern is 0
             R_y, R_kept = chain.R_forward(w, v, chunk.kept, None)
+            # R_e takes several directions, (k, S, n_outputs): here one
             R_e = np.ascontiguousarray(chunk.R_e(R_y.T[None])[0].T) / self.n_patterns
             _, Hv[k] = chain.R_backward(w, v, chunk.kept, chunk.errors, R_kept, R_e, False)
         return Hv
@@ -333,6 +342,7 @@ class LayersObjective(Objective):
         chain = self.network.chain
         Gv = np.empty_like(directions)
         for k, v in enumerate(directions):
+            # R{y} = J v
             R_y, _ = chain.R_forward(w, v, chunk.kept, None)
             # the ordinary backward pass, with H_E R{y} in place of e
             e = np.ascontiguousarray(chunk.R_e(R_y.T[None])[0].T) / self.n_patterns

@@ -108,9 +108,11 @@ class Fixed(Part):
         return self.apply(y, None), None
 
     def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        # w has no entries, so that it is its own gradient
         return self.transpose(e, kept) if wanted else e, w, None
 
     def R_forward(self, w: Array, v: Array, kept: Any, R_y: Array | None) -> tuple[Any, Any]:
+        # it is linear: 0 stays 0
         return None if R_y is None else self.apply(R_y, kept), None
 
     def R_backward(
@@ -125,6 +127,7 @@ class Chain(Part):
     def __init__(self, parts: Sequence[Part], shape: Shape):
         self.parts = list(parts)
         self.shape = parts[-1].shape if parts else shape
+        # the weights of part k are ends[k] to ends[k + 1] of those of the chain
         ends = np.cumsum([0, *(part.n_weights for part in parts)]).tolist()
         self.n_weights = ends[-1]
         self.n_macs = sum(part.n_macs for part in parts)
@@ -136,11 +139,13 @@ class Chain(Part):
         return max((part.size for part in self.parts), default=prod(self.shape))
 
     def prepare(self, y: Array) -> Any:
+        # of the first part only: what later ones take depends on the weights
         return self.parts[0].prepare(y) if self.parts else y
 
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
         kept = []
         for k, (part, own) in enumerate(zip(self.parts, self.slices, strict=True)):
+            # the first has been prepared by the caller, once for all w
             y, of_part = part.forward(w[own], part.prepare(y) if k else y)
             kept.append(of_part)
         return y, kept
@@ -153,6 +158,7 @@ class Chain(Part):
     def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
         g, errors = np.empty(self.n_weights), [None] * len(self.parts)
         for k in reversed(range(len(self.parts))):
+            # of the first part perhaps nobody wants dE/dy: that saves a product with its weights
             own = self.slices[k]
             e, g[own], errors[k] = self.parts[k].backward(w[own], kept[k], e, wanted or k > 0)
         return e, g, errors
@@ -199,6 +205,7 @@ class Chain(Part):
             source, target, units = part.connected(units, first)
             sources.append(source)
             targets.append(target)
+            # a part without neurons of its own gives older ones, and uses up no number
             first = max(first, int(units.max()) + 1)
         none = np.zeros(0, dtype=int)
         return np.concatenate([none, *sources]), np.concatenate([none, *targets]), units
@@ -239,6 +246,7 @@ class ResidualPart(Part):
             chain.backward(w[own], of, e, wanted)
             for (chain, own), of in zip(self._both, kept, strict=True)
         )
+        # the same e goes down both, and both lead back to the same y
         return e_a + e_b if wanted else e, np.concatenate([g_a, g_b]), (errors_a, errors_b)
 
     def R_forward(self, w: Array, v: Array, kept: Any, R_y: Array | None) -> tuple[Any, Any]:
@@ -246,6 +254,7 @@ class ResidualPart(Part):
             chain.R_forward(w[own], v[own], of, R_y)
             for (chain, own), of in zip(self._both, kept, strict=True)
         )
+        # None is 0: of a path without weights, where R{y} is 0
         return a if b is None else b if a is None else a + b, (R_a, R_b)
 
     def R_backward(

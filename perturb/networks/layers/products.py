@@ -30,8 +30,10 @@ class Product(Part):
         self.groups, self.rows, self.columns = groups, rows, columns
         self.bias = bias
         self._n_matrix = groups * rows * columns
+        # M in C order, then b
         self.n_weights = self._n_matrix + bias * groups * rows
         self.n_products = prod(shape[1:])  # one matrix, for one position after another
+        # a bias counts, too: it is multiplied by 1
         self.n_macs = self.n_weights * self.n_products
 
     @property
@@ -54,6 +56,7 @@ class Product(Part):
     def matrix(self, w: Array) -> Array:
         """M from the weights, or from those of several points (..., n_weights): a view."""
         M = w[..., : self._n_matrix]
+        # C order: all rows of a group, then those of the next
         return M.reshape(*w.shape[:-1], self.groups, self.rows, self.columns)
 
     def biases(self, w: Array) -> Array:
@@ -77,20 +80,24 @@ class Product(Part):
         return x
 
     def _gradient(self, of_matrix: Array, e: Array) -> Array:
+        # dE/dM, then dE/db, which is e summed over positions and patterns
         parts = [self.flat(of_matrix)]
         if self.bias:
             parts.append(e.sum(-1).ravel())
         return np.concatenate(parts)
 
     def forward(self, w: Array, c: Array) -> tuple[Array, Array]:
+        # all groups at once: (groups, rows, columns) (groups, columns, positions S)
         return self._activity(self._plus_bias(self.matrix(w) @ c, w)), c
 
     def backward(self, w: Array, c: Any, e: Array, wanted: bool) -> tuple[Array, Array, Array]:
         e = self._rows(e)
+        # dE/dM = e c', in which the product sums over positions and patterns; dE/dc = M' e
         g = self._gradient(e @ c.swapaxes(1, 2), e)
         return self.collect(self.matrix(w).swapaxes(1, 2) @ e) if wanted else e, g, e
 
     def R_forward(self, w: Array, v: Array, c: Any, R_y: Array | None) -> tuple[Array, Any]:
+        # R{x} = V c + b_v + M R{c}
         R_x = self._plus_bias(self.matrix(v) @ c, v)
         R_c = None
         if R_y is not None:
@@ -102,12 +109,14 @@ class Product(Part):
         self, w: Array, v: Array, c: Any, e: Any, R_c: Any, R_e: Array, wanted: bool
     ) -> tuple[Array, Array]:
         R_e = self._rows(R_e)
+        # R{dE/dM} = R{e} c' + e R{c}'
         of_matrix = R_e @ c.swapaxes(1, 2)
         if R_c is not None:
             of_matrix += e @ R_c.swapaxes(1, 2)
         R_g = self._gradient(of_matrix, R_e)
         if not wanted:
             return R_e, R_g
+        # R{dE/dc} = M' R{e} + V' e
         R_dE_dc = self.matrix(w).swapaxes(1, 2) @ R_e
         R_dE_dc += self.matrix(v).swapaxes(1, 2) @ e
         return self.collect(R_dE_dc), R_g
@@ -117,6 +126,7 @@ class Product(Part):
         return 1.0
 
     def init(self, rng: np.random.Generator, gain: float) -> Array:
+        # of `columns` inputs of mean square 1, each net input has the variance `gain`
         matrix = rng.standard_normal(self._n_matrix) * np.sqrt(gain / self.columns)
         return np.concatenate([matrix, np.zeros(self.n_weights - self._n_matrix)])
 
@@ -124,6 +134,7 @@ class Product(Part):
         channels = self.groups * self.rows
         new = np.arange(first, first + channels)
         inputs = self.inputs(units)
+        # the weight of row r and column c leads from the neuron of that column to that of the row
         sources = np.broadcast_to(inputs[:, None], (self.groups, self.rows, self.columns))
         targets = np.broadcast_to(new.reshape(self.groups, self.rows, 1), sources.shape)
         none = np.full(channels * self.bias, -1)
@@ -142,6 +153,7 @@ class LinearPart(Product):
         super().__init__((n_out,), 1, n_out, n_in, bias)
 
     def prepare(self, y: Array) -> Array:
+        # one group, and a pattern is a column
         return y[None]
 
     def collect(self, c: Array) -> Array:
@@ -152,6 +164,7 @@ class LinearPart(Product):
 
     def matrix(self, w: Array) -> Array:
         M = w[..., : self._n_matrix]
+        # stored (n_in, n_out): a view with the axes exchanged
         return M.reshape(*w.shape[:-1], 1, self.columns, self.rows).swapaxes(-1, -2)
 
     def flat(self, M: Array) -> Array:
@@ -166,10 +179,13 @@ class ConvolutionPart(Product):
     def __init__(self, windows: Windows, channels: int, groups: int, bias: bool):
         self.windows = windows
         shape = (channels, *windows.positions)
+        # what one group sees in a window
         columns = windows.channels // groups * prod(windows.size)
         super().__init__(shape, groups, channels // groups, columns, bias)
 
     def prepare(self, y: Array) -> Array:
+        # (channels, *size, *positions, S) in C order: groups of channels, each with its places,
+        # then positions and patterns; no copy
         return self.windows.taken(y).reshape(self.groups, self.columns, -1)
 
     def collect(self, c: Array) -> Array:
@@ -193,6 +209,7 @@ class ScalingPart(Part):
         self._sums = tuple(range(1, len(shape) + 1))  # over positions and patterns
 
     def _both(self, w: Array) -> tuple[Array, Array]:
+        # (channels, 1, ..., 1), to go with (channels, *positions, S)
         a, b = w.reshape(2, -1, *(1,) * len(self.shape))
         return a, b
 
@@ -201,6 +218,7 @@ class ScalingPart(Part):
         return a * y + b, y
 
     def backward(self, w: Array, y: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:
+        # dE/da = sum e y, dE/db = sum e, dE/dy = a e
         g = np.concatenate([(e * y).sum(self._sums), e.sum(self._sums)])
         return self._both(w)[0] * e, g, e
 
@@ -213,11 +231,13 @@ class ScalingPart(Part):
     def R_backward(
         self, w: Array, v: Array, y: Any, e: Any, R_y: Any, R_e: Array, wanted: bool
     ) -> tuple[Array, Array]:
+        # R{dE/da} = sum R{e} y + e R{y}, R{dE/db} = sum R{e}, R{dE/dy} = a R{e} + v_a e
         of_a = R_e * y if R_y is None else R_e * y + e * R_y
         R_g = np.concatenate([of_a.sum(self._sums), R_e.sum(self._sums)])
         return self._both(w)[0] * R_e + self._both(v)[0] * e, R_g
 
     def init(self, rng: np.random.Generator, gain: float) -> Array:
+        # a = 1 and b = 0: it starts as the identity
         return np.repeat([1.0, 0.0], self.shape[0])
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:

@@ -7,8 +7,11 @@ from perturb.errors import InputError, choose, cut
 from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.layers.layer import LAYERS, Activation, Layer, Residual
 
+# before:after, of a padding
 PAIR = re.compile(r"\d+:\d+")
+# one for each axis: 3, 2x3, 0:1x2:3
 SIZES = re.compile(r"\d+(:\d+)?(x\d+(:\d+)?)*")
+# of residuals, which call `layer_of` again: a text must not use up the stack
 MAX_NESTED = 50
 
 
@@ -34,6 +37,7 @@ def _made(kind: type, words: list[str]) -> Layer:
     parameters = [] if kind is Activation else list(inspect.signature(kind).parameters)
     given: dict[str, object] = {}
     for place, word in enumerate(words):
+        # without = all of the word is the value
         name, equals, value = word.rpartition("=")
         if not equals:
             if place >= len(parameters):
@@ -59,6 +63,7 @@ def _value(name: str, text: str) -> object:
     """true, false, 3, 2x3 as (2, 3), 0:1x2:3 as ((0, 1), (2, 3))."""
     if text in ("true", "false"):
         return text == "true"
+    # Python refuses to read integers of thousands of digits, by an error of its own
     if not SIZES.fullmatch(text) or len(text) > 100:
         raise InputError(f'{name} = "{cut(text, 30)}" must be a number, or as many as axes: 3x5')
     each = tuple(
@@ -76,6 +81,7 @@ def _residual(text: str, depth: int) -> Layer:
     if len(paths) > 2:
         raise InputError("it has a path and, after |, a shortcut, and no more")
     path, shortcut = (
+        # a path of nothing is the input itself
         tuple(layer_of(part, depth + 1) for part in _split(each, ";")) if each.strip() else ()
         for each in (*paths, "")[:2]
     )
@@ -89,6 +95,7 @@ def _split(text: str, mark: str) -> list[str]:
         within += (letter == "(") - (letter == ")")
         if within < 0:
             raise InputError("it closes a bracket that is not open")
+        # marks within brackets belong to a residual within
         if letter == mark and not within:
             parts.append("")
         else:

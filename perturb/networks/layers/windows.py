@@ -22,13 +22,16 @@ class Windows:
         self.channels = shape[0]
         self.size, self.stride, self.padding = size, stride, padding
         self.inner = shape[1:]
+        # entries along each axis, padding included
         self._padded = tuple(n + a + b for n, (a, b) in zip(self.inner, padding, strict=True))
+        # whole windows only: what is left over at the end of an axis is in none
         self.positions = tuple(
             (n - k) // s + 1 for n, k, s in zip(self._padded, size, stride, strict=True)
         )
 
     def padded(self, y: Array, value: float = 0.0) -> Array:
         """The input with its padding."""
+        # no copy: whoever writes to it must own y
         if self._padded == self.inner:
             return y
         full = np.full((self.channels, *self._padded, y.shape[-1]), value, dtype=y.dtype)
@@ -47,8 +50,12 @@ class Windows:
         """For each place in a window, where it is in `taken`, and what stands there in all windows:
         a view (channels, *positions, S) of a padded input.
         """
+        # by places in a window, each a strided view for all windows: so few steps, and nothing is
+        # copied
         for place in product(*(range(k) for k in self.size)):
             axes = zip(place, self.positions, self.stride, strict=True)
+            # as many entries as there are windows, `stride` apart, from that place of the first
+            # window on
             cuts = (slice(first, first + (n - 1) * s + 1, s) for first, n, s in axes)
             yield (slice(None), *place), full[(slice(None), *cuts)]
 
@@ -65,5 +72,6 @@ class Windows:
         c = c.reshape(self.channels, *self.size, *self.positions, -1)
         full = np.zeros((self.channels, *self._padded, c.shape[-1]), dtype=c.dtype)
         for place, view in self.views(full):
+            # windows overlap, but at one place of them no entry stands twice: nothing is lost by +=
             view += c[place]
         return self.cut(full)

@@ -50,6 +50,7 @@ class Node:
 
     def number(self, name: str, default: float) -> float:
         value = self._given.get(name, default)
+        # a damaged file may hold NaN, which an alpha would bring into all weights
         if not isinstance(value, (int, float)) or not np.isfinite(value):
             raise self._wrong(name, value, "a finite number")
         return float(value)
@@ -192,6 +193,7 @@ class Graph:
 
     def then(self, node: Node, value: Value, layer: Layer, *weights: Array) -> Value:
         """What a layer makes of a value."""
+        # flat in C order, as layers have their weights
         step = Step(layer, tuple(np.ravel(each) for each in weights), node)
         return Value(self.shape_of(node, value.shape, layer), (*value.trail, step))
 
@@ -214,6 +216,7 @@ class Graph:
                 f"adds activities of shapes {a.shape} and {b.shape}: only sums of equal shapes are"
                 " supported"
             )
+        # by identity: an equal layer of another node is another; one trail may be longer
         pairs = zip(a.trail, b.trail, strict=False)
         shared = next(
             (number for number, (one, other) in enumerate(pairs) if one is not other),
@@ -222,6 +225,8 @@ class Graph:
         # the shortcut is the one that has nothing in it, if either has
         path, shortcut = sorted((a.trail[shared:], b.trail[shared:]), key=lambda steps: not steps)
         inner = (*path, *shortcut)
+        # every sum repeats the steps before it that it does not share: a small file could ask for a
+        # huge network, or for more calls within each other than Python makes
         size = 1 + sum(step.size for step in inner)
         depth = 1 + max((step.depth for step in inner), default=0)
         if size > MAX_STEPS or depth > MAX_NESTED:
@@ -241,6 +246,7 @@ def check_tree(trail: tuple[Step, ...]) -> None:
     left = [*trail]
     while left:
         step = left.pop()
+        # what learns nothing may be there twice
         if step in seen and not step.weights:
             continue
         if step in seen:
@@ -256,4 +262,5 @@ def joined(trail: tuple[Step, ...]) -> tuple[list[Layer], Array]:
     """The layers of a trail and their weights (n,)."""
     check_tree(trail)
     flat = [each for step in trail for each in step.weights]
+    # the empty one: of a trail without any weights
     return [step.layer for step in trail], np.concatenate([np.zeros(0), *flat])

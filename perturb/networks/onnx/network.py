@@ -46,6 +46,7 @@ class OnnxLayers(Layers):
             super().__init__(found.input_shape, found.layers, found.error)
         except InputError as problem:
             raise InputError(f"{called_file(file)}: {problem}") from None
+        # read-only: whoever wrote to it would change where all others start
         self.w = read_only_copy(found.w)
         self.interface = found.interface
 
@@ -105,4 +106,5 @@ def from_onnx(file: str | os.PathLike[str], error: str | None = None) -> tuple[L
     (['conv2d 4 3', 'relu', 'flatten', 'linear 3'], 475)
     """
     network = OnnxLayers(file, error)
+    # a copy that may be written to
     return network, network.w.copy()

@@ -42,6 +42,7 @@ def _gemm(node: Node, graph: Graph) -> Value:
     W = graph.weights(node, 1)
     if W.ndim != 2:
         raise node.error(f"its weights have shape {W.shape}: export the network again")
+    # y = alpha x W + beta b, whose numbers become part of the weights
     W = node.number("alpha", 1.0) * (W.T if node.integer("transB", 0) else W)
     if not graph.has(node, 2):
         return _linear(node, graph, x, W)
@@ -81,6 +82,7 @@ def _bias(node: Node, b: Array, shape: Shape) -> Array:
 
 
 def _add(node: Node, graph: Graph) -> Value:
+    # x + b or b + x, or two activities
     constant = [place for place in (0, 1) if graph.constant(node, place) is not None]
     if not constant:
         return graph.sum(node, graph.activity(node, 0), graph.activity(node, 1))
@@ -89,6 +91,7 @@ def _add(node: Node, graph: Graph) -> Value:
     b = _bias(node, graph.weights(node, constant[0]), x.shape)
     last = x.trail[-1] if x.trail else None
     layer = last.layer if last else None
+    # who else takes the product takes it without the bias
     alone = graph.uses[node.inputs[place]] == 1
     if last is None or not isinstance(layer, WEIGHTED) or layer.bias or not alone:
         raise node.error(
@@ -120,6 +123,7 @@ def _conv(node: Node, graph: Graph) -> Value:
     kind = Conv1d if axes == 1 else Conv2d
     layer = kind(W.shape[0], short(size), stride, padding, groups, biased)
     b = [_bias(node, graph.weights(node, 2), (W.shape[0],))] if biased else []
+    # (channels, n_in/groups, *window), as `Conv2d` has it
     return graph.then(node, x, layer, W, *b)
 
 
@@ -140,6 +144,7 @@ def _windows(node: Node, shape: Shape, size: tuple[int, ...]) -> tuple[Sizes, Pa
         )
     auto, inner = node.text("auto_pad", "NOTSET"), shape[1:]
     if auto == "NOTSET":
+        # all that go before, then all that go after
         pads = node.integers("pads", (0,) * 2 * len(size))
         pairs = tuple(zip(pads[: len(size)], pads[len(size) :], strict=True))
     elif auto == "VALID":
@@ -149,6 +154,7 @@ def _windows(node: Node, shape: Shape, size: tuple[int, ...]) -> tuple[Sizes, Pa
     else:
         raise node.error(f"auto_pad = {shown(auto)} is unknown: export the network again")
     if node.integer("ceil_mode", 0):
+        # with nothing left over, rounding up gives as many windows as rounding down
         rests = [
             (n + a + b - k) % s for n, k, s, (a, b) in zip(inner, size, stride, pairs, strict=True)
         ]
@@ -187,6 +193,7 @@ def _pooled(node: Node, graph: Graph) -> tuple[Value, tuple[int, ...]]:
         raise node.error(f"of an activity of shape {x.shape}: it takes channels with positions")
     if node.given("kernel_shape") is None:
         raise node.error("has no kernel_shape: export the network again")
+    # of the default only the length counts
     return x, node.integers("kernel_shape", (0,) * (len(x.shape) - 1))
 
 
@@ -239,6 +246,7 @@ def _softmax(node: Node, graph: Graph) -> Value:
 def _flatten(node: Node, graph: Graph) -> Value:
     x = graph.activity(node)
     axis = node.integer("axis", 1)
+    # axis 1, also counted from the end: only patterns are not flattened
     node.only("axis", axis, axis in (1, -len(x.shape)), ROWS)
     return graph.then(node, x, Flatten())
 
@@ -253,6 +261,7 @@ def _reshape(node: Node, graph: Graph) -> Value:
         # 0: as it was
         shape = [before[k] if n == 0 and k < len(before) else n for k, n in enumerate(shape)]
     if shape.count(-1) == 1:
+        # what the others leave; the product has the -1 in it
         rest = -prod(shape)
         shape = [prod(before) // max(rest, 1) if n == -1 else n for n in shape]
     return _reshaped(node, graph, x, shape)
@@ -288,6 +297,7 @@ def _squeeze(node: Node, graph: Graph) -> Value:
 def _unsqueeze(node: Node, graph: Graph) -> Value:
     x = graph.activity(node)
     given = node.given("axes") if not graph.has(node, 1) else graph.constant(node, 1)
+    # of the result, in which the axes are numbered
     rank = len(x.shape) + 1 + np.size(given if given is not None else [])
     new = _axes(node, graph, rank) or set()
     old = iter([graph.batch, *x.shape])
@@ -303,6 +313,7 @@ def _axes(node: Node, graph: Graph, rank: int) -> set[int] | None:
             raise node.error(f"its axes are not known before patterns are: {FIXED}")
     if given is None:
         return None
+    # negative ones count from the end
     axes = [int(axis) + rank * (int(axis) < 0) for axis in np.ravel(given)]
     if len(set(axes)) < len(axes) or any(not 0 <= axis < rank for axis in axes):
         raise node.error(f"axes = {shown(axes)} must be different ones of {rank}: export again")
@@ -314,6 +325,7 @@ def _same_value(node: Node, graph: Graph) -> Value:
 
 
 def _dropout(node: Node, graph: Graph) -> Value:
+    # one that the file does not know counts as training
     trains = graph.has(node, 2) and np.any(graph.constant(node, 2) != np.bool_(False))
     node.only("training_mode", True, not trains, "export after model.eval()")
     return graph.activity(node)
@@ -329,6 +341,7 @@ OPERATORS: dict[str, Callable[[Node, Graph], Value]] = {
     "Sigmoid": _activation("logistic"),
     "Softplus": _activation("softplus"),
     "Softmax": _softmax,
+    # E takes what comes before either
     "LogSoftmax": _softmax,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
@@ -346,6 +359,7 @@ OPERATORS: dict[str, Callable[[Node, Graph], Value]] = {
 
 
 def _gathered(node: Node, graph: Graph, x: Array, at: Array) -> Array:
+    # the result can have no more
     if x.size * at.size > MAX_FOLDED:
         raise node.error("gathers too many numbers: only shapes are computed so")
     return np.take(x, at, axis=node.integer("axis", 0))
@@ -391,6 +405,7 @@ def folded(node: Node, graph: Graph) -> Array:
         raise node.error(f"computes with more than {MAX_FOLDED} constants: export them as they are")
     try:
         return FOLDED[node.op](node, graph, *inputs)
+    # of a node that is named already; it is a ValueError, too
     except InputError:
         raise
     except (ValueError, TypeError, LookupError, RuntimeError) as error:

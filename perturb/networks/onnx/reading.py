@@ -115,6 +115,7 @@ def weight_files(path: str | os.PathLike[str]) -> list[str]:
 
 def _beside(content: bytes, folder: Path) -> list[str]:
     names = {_location(tensor) for tensor in _external(_model(content))}
+    # sorted: the order of tensors in the file does not change `_digest`
     return [str(folder / name) for name in sorted(names) if Path(name).name == name]
 
 
@@ -174,6 +175,7 @@ def _load_external(model: "ModelProto", folder: Path | None) -> None:
             external_data_helper.load_external_data_for_tensor(tensor, str(folder))
         except (checker.ValidationError, *UNREADABLE) as problem:
             raise InputError(f"{called} beside it: {reason(problem)}: {AGAIN}") from None
+        # the numbers are now within: nobody reads the other file again
         tensor.data_location = tensor.DEFAULT
 
 
@@ -193,6 +195,7 @@ def _found(model: "ModelProto", error: str | None) -> Found:
         raise InputError(f"has outputs {shown(names)}: export a network with one output")
     graph = _graph(model.graph, batch)
     graph.values[name] = Value(shape)
+    # in the order of the file, in which ONNX wants every value before its use
     for number, proto in enumerate(model.graph.node, 1):
         _follow(Node(proto, number), proto, graph)
     if output not in graph.values:
@@ -216,6 +219,7 @@ def _input(graph: "GraphProto") -> tuple[str, str, int, Shape]:
     dtype = dict(zip((1, 11), FLOATS, strict=True)).get(kind.elem_type, "")
     if not dtype:
         raise InputError(f"{called} is not float32 or float64: export the network in float32")
+    # the first may be free or fixed, all others must be known
     dims = kind.shape.dim
     if len(dims) < 2:
         raise InputError(
@@ -243,6 +247,7 @@ def _graph(graph: "GraphProto", batch: int) -> Graph:
         raise InputError("has sparse weights: export them as they are")
     constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
+    # what leaves the network is used, too: a product that is an output takes no bias from an Add
     uses.update(each.name for each in graph.output)
     return Graph(constants, batch, uses)
 
@@ -252,6 +257,7 @@ def _follow(node: Node, proto: "NodeProto", graph: Graph) -> None:
     if not node.outputs:
         raise node.error(f"has no output: {AGAIN}")
     out = node.outputs[0]
+    # without patterns: it can be computed now
     known = all(name in graph.constants for name in node.inputs if name)
     standard = node.domain in ("", "ai.onnx")
     if standard and node.op == "Constant":
@@ -299,6 +305,7 @@ def _ended(value: Value, shape: Shape, error: str | None, interface: Interface) 
         error = "cross_entropy"
     elif last == Activation("logistic") and error in (None, "binary_cross_entropy"):
         trail, ending, error = trail[:-1], "Sigmoid", "binary_cross_entropy"
+    # what is left is E's argument: before softmax or logistic function
     layers, w = joined(trail)
     if len(value.shape) > 1:
         # patterns of targets are rows

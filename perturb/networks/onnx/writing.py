@@ -106,6 +106,7 @@ def as_onnx(network: Layers | MLP, w: Array, dtype: str | None = None) -> bytes:
     graph.nodes[-1].output[0] = interface.output
     kind = TensorProto.FLOAT if graph.dtype == np.float32 else TensorProto.DOUBLE
     ends = [
+        # N: the axis of patterns, free
         helper.make_tensor_value_info(name, kind, ["N", *shape])
         for name, shape in (
             (interface.input, layers.input_shape),
@@ -118,6 +119,7 @@ def as_onnx(network: Layers | MLP, w: Array, dtype: str | None = None) -> bytes:
         ir_version=IR_VERSION,
         producer_name="perturb",
     )
+    # so that the same network gives the same bytes
     return model.SerializeToString(deterministic=True)
 
 
@@ -159,6 +161,7 @@ class _Graph:
         name = self._name(what)
         array = np.asarray(values)
         if array.dtype.kind == "f":
+            # what is beyond float32 becomes infinite, and is refused below
             with np.errstate(over="ignore"):
                 array = array.astype(self.dtype)
             if not np.isfinite(array).all():
@@ -189,6 +192,7 @@ class _Graph:
         return x
 
     def _sum(self, layer: Residual, part: ResidualPart, w: Array, x: str) -> str:
+        # weights of the path, then of the shortcut
         n = part.path.n_weights
         a = self.chain(layer.path, part.path.parts, w[:n], x)
         b = self.chain(layer.shortcut, part.shortcut.parts, w[n:], x)
@@ -197,6 +201,7 @@ class _Graph:
 
 def _linear(graph: _Graph, layer: Linear, part: Any, w: Array, x: str) -> str:
     M, b = np.split(w, [part.rows * part.columns])
+    # (n_in, n_out) in C order: the B of Gemm and MatMul, not transposed
     W = graph.constant("weight", M.reshape(part.columns, part.rows))
     if layer.bias:
         return graph.node("Gemm", [x, W, graph.constant("bias", b)])
@@ -206,6 +211,7 @@ def _linear(graph: _Graph, layer: Linear, part: Any, w: Array, x: str) -> str:
 def _convolution(graph: _Graph, layer: Conv1d | Conv2d, part: Any, w: Array, x: str) -> str:
     windows = part.windows
     shape = (layer.channels, windows.channels // layer.groups, *windows.size)
+    # the kernel stands in ONNX as it does here
     K, b = np.split(w, [w.size - layer.bias * layer.channels])
     inputs = [x, graph.constant("weight", K.reshape(shape))]
     if layer.bias:
@@ -219,6 +225,7 @@ def _windows(part: Any) -> dict[str, Any]:
     return {
         "kernel_shape": windows.size,
         "strides": windows.stride,
+        # of all axes before, then of all after
         "pads": [*before, *after],
     }
 
