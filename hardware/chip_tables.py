@@ -170,6 +170,7 @@ class WeightParams(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "WeightParams":
+        # levels of an ideal store, or the steps of a device: not both
         if self.bits and self.device.model != "ideal":
             raise InputError(
                 f"bits = {self.bits} and device = {self.device.name} both say how weights are"
@@ -180,10 +181,12 @@ class WeightParams(Table):
                 f'reference = "symmetry" is for a device whose steps up and down are alike at some'
                 f' weight, which model = "{self.device.model}" has not: set reference = "none"'
             )
+        # too short a time would be 0 in whole ns, which is never
         if 0 < self.refresh_s < 1e-6:
             raise InputError(
                 f"refresh_s = {self.refresh_s} must be 0 (never) or at least 1e-6, a microsecond"
             )
+        # the cell's own, of [weights], or its device's
         forgets = self.leak_tau_s or self.drift_exponent or self.device.leak or self.device.drift
         if self.refresh_s and not forgets:
             raise InputError(
@@ -364,6 +367,7 @@ class SynapseParams(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "SynapseParams":
+        # the step is 2 sum_range / 2^sum_bits
         if self.sum_bits and not self.sum_range:
             raise InputError(
                 f"sum_bits = {self.sum_bits} needs the range that the bits cover: set sum_range,"

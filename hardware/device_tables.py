@@ -168,6 +168,7 @@ class PairParams(Table):
 
     @model_validator(mode="after")
     def _check(self) -> "PairParams":
+        # beyond it refresh_at would say nothing: both sides are then past it
         if self.other_at > self.refresh_at:
             raise InputError(
                 f"other_at = {self.other_at:g} must be at most refresh_at = {self.refresh_at:g}:"
@@ -235,6 +236,7 @@ class LeakParams(Plausible):
     )
 
 
+# [lowest, highest]
 Pair = Annotated[tuple[NonNegative, ...], Field(strict=False, min_length=2, max_length=2)]
 
 

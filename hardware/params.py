@@ -106,6 +106,7 @@ class ChipParams(Table):
         -------
         ChipParams
         """
+        # run 0 is on the die itself, so that it can be done alone
         return self.model_copy(update={"die": nth_seed(self.die or 0, "die", run)})
 
     def of_runs(self, runs: int, dies: Sequence[int] | None = None) -> list["ChipParams"]:
@@ -132,6 +133,7 @@ def marked(mark: str) -> dict[str, Any]:
         # keys of the chip as a whole, such as its die, have no marks
         if isinstance(table.default, Table):
             for name, field in type(table.default).model_fields.items():
+                # a mark may stand for a value, such as which engine knows of it
                 if isinstance(field.json_schema_extra, dict) and mark in field.json_schema_extra:
                     found[f"{part}.{name}"] = field.json_schema_extra[mark]
     return found
@@ -230,6 +232,7 @@ def _read(name_or_path: str, folder: str | os.PathLike[str]) -> ChipParams:
     data, source, place = read_named(
         "chip", name_or_path, files("hardware") / "chips", chip_names(), folder
     )
+    # a device file has a model, and a chip file has none
     if data.get("model") in LAWS:
         raise InputError(
             f"{source}: is the file of a device, not of a chip: chip.weights.device takes it"

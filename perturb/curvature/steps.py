@@ -256,6 +256,7 @@ def newton_step(
     # n steps of exact arithmetic; rounding may take as many again
     limit = max(2, 2 * n) if max_products is None else max_products
     integer("max_products", limit, 2)
+    # or G in its place; with damping I added, whose products it counts
     H = symmetric_operator("newton_step", objective, w, damping, curvature)
     g = objective.gradient(w)
     if not g.any():

@@ -12,6 +12,7 @@ class Network(NamedTuple):
     the kind of error. See `kernels.activations`.
     """
 
+    # (layers + 1,); activations (layers,), of ACTIVATION_KINDS; error of ERROR_KINDS
     sizes: np.ndarray
     activations: np.ndarray
     error: int
@@ -20,6 +21,7 @@ class Network(NamedTuple):
 class Patterns(NamedTuple):
     """Neurons as rows, (n, S). at_rest (S,): the error of each pattern at w."""
 
+    # float64: (n_in, S), (n_out, S)
     x: np.ndarray
     target: np.ndarray
     at_rest: np.ndarray
@@ -46,6 +48,7 @@ class Weights(NamedTuple):
     """
 
     values: np.ndarray
+    # W'x + b at every pattern; those of w + a D + br v are the sum of three such terms
     net_inputs: np.ndarray
 
 
@@ -57,6 +60,7 @@ class Points(NamedTuple):
     w: Weights
     moved: Weights
     v: Weights
+    # (n,), of the perturbation alone: v is displaced exactly
     gain: np.ndarray
 
 
@@ -73,6 +77,7 @@ class Points32(NamedTuple):
 class Phases(NamedTuple):
     """The points w + a D + br v of a trial, and how their errors enter dE_g and dE_z."""
 
+    # float64, (phases,) each; a and b as in `Method.phases`, and br is b r
     a: np.ndarray
     br: np.ndarray
     gradient_weights: np.ndarray
@@ -84,6 +89,7 @@ class Phases32(NamedTuple):
     not moved at all, whose errors are those at w.
     """
 
+    # float32, but for the weights, (phases,) each; b is in the points
     a: np.ndarray
     unperturbed: np.ndarray
     gradient_weights: np.ndarray
@@ -95,10 +101,13 @@ class Draws(NamedTuple):
     sensing: how far off is what synapses know of them, in units of sigma.
     """
 
+    # of `Code.kind`
     kind: int
     seed: np.uint64
     sigma: float
+    # trials until a periodic code repeats
     period: int
+    # weights that one shift register feeds
     taps: int
     sensing: float
 
@@ -106,6 +115,7 @@ class Draws(NamedTuple):
 class Readout(NamedTuple):
     """How an error is read, see `trial.readout.read`; float32 in float32 kernels."""
 
+    # all in units of E; a step of 0 is no converter, top its highest level
     noise: float | np.float32
     step: float | np.float32
     top: float | np.float32
@@ -115,6 +125,7 @@ class Regressor(NamedTuple):
     """What each synapse regresses on, see `trial.synapse.accumulate`."""
 
     kind: int
+    # v.v, and `Method.kappa` of the code
     V: float
     kappa: float
 
@@ -169,6 +180,7 @@ class Perturbations(NamedTuple):
     [i T + t] as they are applied; the other is empty.
     """
 
+    # of a code of signs, unless weights have gains of their own, which make values of them
     bits: np.ndarray
     values: np.ndarray
 
@@ -179,6 +191,7 @@ class Errors(NamedTuple):
     patterns in the last trial and phase.
     """
 
+    # less that at w, pattern by pattern: differences of sums would lose their digits in float32
     E: np.ndarray
     s: np.ndarray
     each: np.ndarray

@@ -336,6 +336,7 @@ class DAGObjective(Objective):
 
     def _gauss_newton(self, w: Array, V: Array) -> Array:
         p = self._primal(w)
+        # (k, edges): edges of one tied weight have its v
         V = V.T[:, self.network.tied]
         _, R_y = self._R_forward(p, V)
 

@@ -86,6 +86,7 @@ class GaussNewtonOperator(HessianOperator):
     """
 
     def _product(self, V: Array) -> Array:
+        # symmetric like H, so that all else is as above
         return self.objective.gauss_newton_product(self.w, V)
 
 
@@ -182,6 +183,7 @@ def finite_difference_hvp(
     """
     w = as_weights("w", w, objective.n_weights)
     v = as_weights("v", v, objective.n_weights)
+    # H 0 = 0, and no step suits it
     if not v.any():
         return np.zeros_like(w)
     if eps is None:

@@ -38,6 +38,7 @@ def total(a: Pair, b: Pair) -> Pair:
 
 def product(a: Pair, b: Pair, multiply: Callable[[Array, Array], Array] = np.multiply) -> Pair:
     """R{a b} = R{a} b + a R{b}, for any bilinear `multiply`, such as np.matmul."""
+    # in the order of the factors: products of matrices do not commute
     return Pair(multiply(a.value, b.value), multiply(a.R, b.value) + multiply(a.value, b.R))
 
 

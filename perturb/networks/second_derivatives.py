@@ -20,6 +20,7 @@ class SecondDerivatives(ABC):
 
     n_weights: int
     symmetric: bool = True  # whether hvp is a symmetric map, as that of a function is
+    # all of them, unless memory forbids
     directions_at_once: int = 2**62
 
     @abstractmethod
@@ -56,6 +57,7 @@ class SecondDerivatives(ABC):
         """
         v = as_directions("v", v, self.n_weights)
         V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
+        # no direction: E and g alone are asked for
         if not V.size:
             return self.error(w), self.gradient(w), np.zeros(v.shape)
         # E and g come with the first directions, and again with the others, which are dropped
@@ -213,6 +215,7 @@ class SecondDerivatives(ABC):
         v = as_directions("v", v, self.n_weights)
         V, width = v if v.ndim == 2 else v[:, None], self.directions_at_once
         some = [self._gauss_newton(w, V[:, i : i + width]) for i in range(0, V.shape[1], width)]
+        # the empty one: of k = 0 there are no others
         return np.concatenate([np.zeros((len(V), 0)), *some], axis=1).reshape(v.shape)
 
     def gauss_newton_operator(self, w: Array) -> GaussNewtonOperator:

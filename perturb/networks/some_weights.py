@@ -27,12 +27,14 @@ class Held:
                 f"w has shape {points.shape}, but must be ({m},): {m} weights are free"
             )
         whole = np.empty((*points.shape[:-1], len(self.w)))
+        # every row: what is held, then what is free
         whole[...] = self.w
         whole[..., self.free] = points
         return whole
 
     def along(self, V: Array) -> Array:
         """Directions (n, k) that displace free weights only, for directions (m, k) of these."""
+        # what is held does not move: R{w} = 0 there
         directions = np.zeros((len(self.w), V.shape[1]))
         directions[self.free] = V
         return directions

@@ -39,6 +39,7 @@ class Classes:
 
     def numbers(self, outputs: Array, middle: float = 0.5) -> Array:
         """The class of each row of outputs or targets, (samples,)."""
+        # of equal outputs the first
         return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > middle).astype(int)
 
     def confusion(self, objective: Any, w: Array) -> Array:
@@ -63,6 +64,7 @@ def class_weights(
         for name in chosen:
             choose("data.class_weight: class", name, dict.fromkeys(names))
         return np.array([float(chosen.get(name, 1.0)) for name in names])
+    # n_c; of a class without any there is nothing to divide by
     count = (target > 0).sum(0)
     return np.divide(len(target), len(names) * count, out=np.ones(len(names)), where=count > 0)
 
@@ -74,6 +76,7 @@ def weighted_targets(target: Array, weights: Array) -> Array:
     E_s = -sum_j t_j log p_j is linear in the targets of a pattern: S c_s / sum c times the targets
     give as many times the error, its gradient and its Hv, wherever they are computed.
     """
+    # (samples,): c_s
     c = weights[target.argmax(1)]
     return target * (len(c) * c / c.sum())[:, None]
 

@@ -39,6 +39,7 @@ class Data(Keys):
         name = data.get("name")
         keys = DATASETS[name].keys if isinstance(name, str) and name in DATASETS else {}
         return {
+            # neither None, which must be given, nor ..., which may be absent, is a value
             **{key: value for key, value in keys.items() if value is not ... and value is not None},
             **data,
         }
@@ -183,6 +184,7 @@ def mnist1d(data: Data, n_inputs: int, n_outputs: int, count: int) -> tuple[Arra
     """
     _check_memory(data, count, 2 * LENGTH)
     which = np.arange(count) % DIGITS
+    # pattern by pattern, from streams of their own: fewer are the first of more
     noise = _stream(data, 1).standard_normal((count, 2, LENGTH))
     x = signals(which, _stream(data).random((count, 4)), noise)
     if data.shuffled:
@@ -373,6 +375,7 @@ def _stream(data: Data, number: int = 0) -> np.random.Generator:
     came from another.
     """
     return np.random.Generator(
+        # of stream 0 no key: the plain seed
         np.random.Philox(np.random.SeedSequence(data.seed, spawn_key=(number,) if number else ()))
     )
 
@@ -387,4 +390,5 @@ def _check_memory(data: Data, count: int, numbers: int) -> None:
 
 def _classes(name: str) -> tuple[Array, Array]:
     x, labels, names = classified(name)
+    # one-hot, (patterns, classes)
     return x, np.eye(len(names))[labels]

@@ -360,6 +360,7 @@ def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
                     " number written in two ways: write each class in one way"
                 )
         if len(values) == len(names):
+            # 2 before 10, which strings are not
             order = np.array(sorted(values, key=lambda i: values[i]))
             # classes such as 0.37 are measured values that were meant as numbers
             broken = [value for value in values.values() if value != value.to_integral_value()]

@@ -182,10 +182,12 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
             "data.balanced = true but data.samples is missing: say how many patterns to learn from,"
             " or set false"
         )
+    # of patterns that are made so many come; any other data set gives all that it has
     n = data.samples or 0
     count = n + held
     x, target, *last = make(data, n_inputs, n_outputs, count)
     own = last[0] if last else 0
+    # the last are published to test with, and are never learned from
     learnable = len(x) - own
     if not endless and (held or data.samples is not None):
         # a finite data set is drawn from; one that is made is already in a random order
@@ -213,6 +215,7 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
     x = _inputs(x[:n])
     target = target[:n]
     if (
+        # as many of each class as can be may be all that there are of a rare one
         data.balanced
         and test
         and (gone := np.flatnonzero(target.any(0) & ~target_test.any(0))).size
@@ -262,8 +265,11 @@ def _parts_of(first: Array, data: Data, own: int = 0) -> _Rows:
     n = data.samples
     learnable = len(first) - own
     if n is not None:
+        # rows that equal none of the first n, which are learned from
         fresh = np.flatnonzero(first >= n)
+        # where some are published to test with, from those alone
         tested = fresh[(fresh >= learnable) | (not own)][: data.test]
+        # rows that are equal have the same first one
         rest = np.setdiff1d(fresh[fresh < learnable], tested)
         return _Rows(n, tested, rest[~np.isin(first[rest], first[tested])][: data.validation])
 
@@ -272,6 +278,7 @@ def _parts_of(first: Array, data: Data, own: int = 0) -> _Rows:
     def held_back(first: Array, wanted: int) -> tuple[int, Array]:
         if not wanted:
             return len(first), np.empty(0, dtype=int)
+        # the largest n for which `wanted` rows or more equal none of the first n
         n = int(np.sort(first)[-wanted]) if wanted <= len(first) else 0
         return n, np.flatnonzero(first >= n)[:wanted]
 

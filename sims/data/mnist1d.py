@@ -46,6 +46,7 @@ def signals(digit: Array, u: Array, noise: Array) -> Array:
     """
     from scipy.ndimage import gaussian_filter1d
 
+    # each signal's number in PADDING, its factor, places to the right, and slope
     padding = (u[:, 0] * len(PADDING)).astype(int)
     scale = 1 + SCALE * (u[:, 1] - 0.5)
     moved = (u[:, 2] * MOST_MOVED).astype(int)
@@ -61,6 +62,7 @@ def signals(digit: Array, u: Array, noise: Array) -> Array:
     x = np.where(inside[padding[:, None], place], x, beside) + NOISE * noise[:, 1]
     x -= slope[:, None] * np.linspace(-0.5, 0.5, LENGTH)
 
+    # between two places each, linearly
     at = np.linspace(0, LENGTH - 1, INPUTS)
     left = np.minimum(at.astype(int), LENGTH - 2)
     x = x[:, left] + (at - left) * (x[:, left + 1] - x[:, left])

@@ -32,6 +32,7 @@ class Starts:
         """A copy of the n weights that a run starts from. chosen: weights.run; absent, a file of
         several runs gives each run those of its own number.
         """
+        # a file of one run starts all runs alike
         several = len(self.by_run) > 1
         number = run if chosen is None and several else chosen
         if number is None:
@@ -57,6 +58,7 @@ class Starts:
                 f"{self.called}: run {number}: w[{first}] = {w[first]} must be a finite number: did"
                 " that run diverge? Set weights.run to another"
             )
+        # whoever trains writes to it
         return w.copy()
 
 
@@ -117,6 +119,7 @@ def _npy(stream: IO[bytes]) -> Found:
     w = np.load(stream, allow_pickle=False)
     if not isinstance(w, np.ndarray):
         raise ValueError("an archive of arrays, not a single one")
+    # one row for each run
     w = np.atleast_2d(w)
     return _runs(w, np.full(len(w), ALL), np.arange(len(w)))
 

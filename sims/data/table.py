@@ -50,11 +50,13 @@ class Keys(Table):
             " noise; spirals: of the points"
         ),
     )
+    # all 2^bits patterns are made
     bits: int | None = Field(None, ge=1, le=16, description="number of inputs")
     turns: Positive | None = Field(None, le=100, description="turns of each")
     amplitude: Positive | None = Field(
         None, le=1e6, description="a, where outputs -a or +a are wanted"
     )
+    # side^2 visible units, whose states a machine enumerates: of 5^2 there are too many
     side: int | None = Field(None, ge=2, le=4, description="pixels along a side")
     shuffled: bool = Field(
         False,
@@ -110,6 +112,7 @@ class Keys(Table):
         ),
         examples=["0"],
     )
+    # not judged by pydantic, whose message would be of each type that it may be: `_read` does that
     targets: Annotated[str | tuple[str, ...] | None, SkipValidation] = Field(
         None,
         description=(
@@ -174,6 +177,7 @@ def _class_weight(value: Any) -> str | dict[str, float]:
     numbers = {
         name: float(number)
         for name, number in given.items()
+        # True is an integer to Python, and no weight
         if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 < number <= 1e9
     }
     if not given or len(numbers) < len(given):

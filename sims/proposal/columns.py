@@ -12,7 +12,9 @@ from sims.data.files import floats_of
 
 Kind = Literal["classes", "numbers"]
 
+# names by which a column is taken to be what is to be learned
 TARGETS = ("target", "class", "label", "y", "output", "outcome")
+# names by which a column of numbers or names is taken to tell rows apart
 ID = re.compile(r"(.*[ _-])?(id|index|idx|row|no|nr|uuid|key)|unnamed: ?\d+", re.IGNORECASE)
 COUNTS = "numbers the rows"
 NUMERIC = 0.9  # of the cells that are not empty: the others are mistakes, which are named
@@ -92,6 +94,7 @@ def _check_target(column: pd.Series, kind: Kind) -> None:
 
 
 def _filled(column: pd.Series) -> pd.Series:
+    # blanks alone are an empty cell
     empty = column.isna() | column.map(lambda cell: isinstance(cell, str) and not cell.strip())
     return column[~empty]
 
@@ -111,6 +114,7 @@ def _no_input(column: pd.Series) -> str:
     if not len(cells):
         return "is empty"
     named = _is_id(column)
+    # different in every row, none left empty
     every = len(column) > 2 and len(cells) == len(column) and cells.astype(str).is_unique
     if not _is_numeric(column):
         return "names the rows" if named and every else "holds texts, not numbers"
@@ -154,6 +158,7 @@ def _kind(frame: pd.DataFrame, targets: Sequence[str]) -> tuple[Kind, str]:
     values = floats_of(column)
     values = values[np.isfinite(values)]
     distinct = len(np.unique(values))
+    # classes may be numbered; measured values are seldom few integers
     whole = bool((values % 1 == 0).all())
     if whole and 2 <= distinct <= MOST_CLASSES and len(values) >= LEAST_OF_CLASS * distinct:
         return "classes", f"its numbers are {distinct} different integers"

@@ -88,6 +88,7 @@ def _relative(given: str, names: Sequence[str], file: Path) -> str:
     if given in names:
         return given
     path = Path(os.path.relpath(given, file.parent)).as_posix()
+    # a file called as a preset must not be taken for it
     return f"./{path}" if path in names else path
 
 
@@ -204,6 +205,7 @@ def _training(target: np.ndarray, names: Sequence[str], split: dict[str, int]) -
     updates = EVALUATIONS // 2
     table: dict[str, Any] = {"runs": 5, "updates": updates, "batch": BATCH}
     if "validation" in split:
+        # 50 looks at the patterns for validation in a whole run
         table |= {"patience": 10, "stop_every": updates // 50}
     of = "test_" if "test" in split else ""
     if names:
@@ -222,6 +224,7 @@ def _with_rates(given: dict[str, Any], notes: dict[str, str], file: Path) -> lis
     training = given["training"]
     experiment = _loaded(given, file)
     patterns = prepare(experiment).objective.n_patterns
+    # of few patterns every trial shows all: a batch would be half of them or more
     if patterns <= 2 * BATCH:
         del training["batch"]
     device = experiment.chip.weights.device
@@ -233,6 +236,7 @@ def _with_rates(given: dict[str, Any], notes: dict[str, str], file: Path) -> lis
             training["stop_every"] = max(1, training["updates"] // 50)
     rows = _advised(_loaded(given, file))
     if "estimation.sigma" in rows:
+        # rounded to a digit, as one would write it
         given["estimation"]["sigma"] = float(f"{min(rows['estimation.sigma'], 0.2):.1g}")
         rows = _advised(_loaded(given, file))
     # a network without curvature at its start is advised none
