@@ -28,6 +28,7 @@ class ArrayParams(Table):
         description="ns to convert rows and columns each time an array settles; 0 = in settle_ns",
         json_schema_extra=HALVED,
     )
+    # how matrices are cut: head of `hardware.arrays`
     rows: Lines = Field(
         0,
         description=(
@@ -41,6 +42,7 @@ class ArrayParams(Table):
         description="most columns of an array, one for each output; 0 = any number",
         json_schema_extra=IMPERFECTION | {"worse": "both"},
     )
+    # where the converters stand in the sum: head of `hardware.parts.crossbar`
     input_bits: Bits = Field(
         0,
         description="bits of the converters that drive the rows; 0 = exact",
@@ -71,6 +73,7 @@ class ArrayParams(Table):
         ),
         json_schema_extra=IMPERFECTION,
     )
+    # rho of the formula there
     wire_resistance: Share = Field(
         0.0,
         description=(
@@ -86,6 +89,7 @@ class NeuronParams(Table):
     machine.
     """
 
+    # see `parts.walk.by_neuron`: which entries of an activity are one neuron
     per_position: bool = Field(
         False,
         description=(

@@ -186,6 +186,7 @@ def _row(name: str, path: Path, design: Design) -> dict[str, Any]:
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with their place: on the Pareto front, or dominated by which."""
     costs = rows[["quality", "chip_time_to_goal_s", "energy_to_goal_j"]].to_numpy(float)
+    # of quality more is better, of time and energy less
     by = dominated_by(costs * [-1.0, 1.0, 1.0])
     never = np.isposinf(rows["chip_time_to_goal_s"].to_numpy(float))
     status = np.select([never, by == -1, by >= 0], [NEVER, FRONT, DOMINATED], NOT_JUDGED)

@@ -332,6 +332,7 @@ def total(typingctx, a):
     """Sum of the lanes, as a tree of halves."""
 
     def codegen(context, builder, sig, args):
+        # always the same pairs: the order of a sum does not depend on the processor
         value, width = args[0], sig.args[0].lanes
         while width > 1:
             width //= 2

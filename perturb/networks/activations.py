@@ -51,6 +51,7 @@ def _compiled(name: str, d2f: Callable[[Array, Array, Array], Array]) -> Activat
     """
 
     def f(x: Array) -> Array:
+        # a copy in C order, which the kernel writes over
         y = np.array(x, dtype=float, order="C")
         kernels().activate(kernels().ACTIVATION_KINDS[name], y.reshape(-1))
         return y

@@ -244,6 +244,7 @@ class Objective(SecondDerivatives, SomeWeights):
         if shown is None:
             own = [self.gradient(w) for w in points]
         else:
+            # one by one: no row depends on those beside it
             own = [self.subset(rows).gradient(w) for w, rows in zip(points, shown, strict=True)]
         return np.array(own).reshape(len(points), self.n_weights)
 
@@ -330,6 +331,7 @@ class RestrictedObjective(Objective):
         self.depth, self.parallel = objective.depth, objective.parallel
         self.inexact, self.symmetric = objective.inexact, objective.symmetric
         self.directions_at_once = objective.directions_at_once
+        # a function of the user's own has none
         if hasattr(objective, "target"):
             self.target = objective.target
         self.classes = objective.classes
@@ -366,6 +368,7 @@ class RestrictedObjective(Objective):
         return self.all.errors_at(self.held.among(points))
 
     def gradient(self, w: Array) -> Array:
+        # derivatives by the free weights, at all of them
         return self.all.gradient(self.held.among(w))[self.held.free]
 
     def gradients(self, points: Array, shown: Array | None = None) -> Array:
@@ -373,6 +376,7 @@ class RestrictedObjective(Objective):
         return self.all.gradients(self.held.among(points), shown).take(self.held.free, axis=1)
 
     def _block(self, w: Array, V: Array) -> tuple[float, Array, Array]:
+        # with R{w} = 0 of what is held, rows of HV are those of the smaller Hessian
         E, g, HV = self.all.error_gradient_hvp(self.held.among(w), self.held.along(V))
         return E, g[self.held.free], HV[self.held.free]
 
@@ -454,6 +458,7 @@ class FunctionObjective(Objective):
         return self
 
     def pattern_errors(self, w: Array) -> Array:
+        # a copy: the user's function may write to what it is given
         value = as_floats("error(w)", self._error(as_weights("w", w, self.n_weights).copy()))
         if value.shape not in ((), (1,)):
             raise InputError(f"error(w) has shape {value.shape}: it must return one number")

@@ -39,6 +39,7 @@ def _compared(
     experiment = crossed.experiment
     chip = experiment.chip
     chips = {DESIGN: chip}
+    # of an ideal design the dies are all alike: it is its own control
     if found_in := imperfections(chip):
         chips[IDEAL] = without(chip, found_in)
     problem.say(

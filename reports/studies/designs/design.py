@@ -65,8 +65,10 @@ def mean(values: Array) -> Estimate:
     """A mean of runs with Student's interval, which one value, or values that are all alike, have
     not; no share is above 1.
     """
+    # a run without a value is none of them
     values = values[~np.isnan(values)]
     middle = float(values.mean()) if len(values) else math.nan
+    # Student's interval of equal values would be of width 0, as if they were certain
     if len(values) < 2 or np.ptp(values) == 0:
         return Estimate(middle)
     reach = float(t_reach(np.array(len(values)))) * float(values.std(ddof=1))
@@ -75,6 +77,7 @@ def mean(values: Array) -> Estimate:
 
 def median(values: Array) -> Estimate:
     """A median of runs with its interval; of none it is infinite: never."""
+    # no run ever got there
     if not len(values):
         return Estimate(math.inf)
     low, high = median_interval(values)

@@ -72,6 +72,7 @@ class Helpers:
 
     def ready(self, learned_s: float) -> bool:
         """Whether all of them can take runs, when a source has learned for so long."""
+        # once they are there they are used at once, by whatever source learns next
         if self._failed or not self.count or learned_s < self.after_s and not self.lines:
             return False
         if not self.lines:
@@ -222,11 +223,13 @@ class Shared:
             line.send(each)
 
     def _hear(self) -> list:
+        # of as many as have runs: where there are fewer runs than processes, some have none
         return [line.recv() for line in self._helpers.lines[: len(self._ends) - 2]]
 
 
 def _resumed(learning: Learning, first: int, last: int, state: State) -> Source:
     made = learning.of(first, last)
+    # before its first update a source has nothing to take up again
     if state.update:
         made.resume(state)
     return made
