@@ -300,6 +300,17 @@ def test_neurons_of_weights_are_channels():
     assert sources[57:63].tolist() == [2, 2, 3, 3, 4, 4] and targets[57:63].tolist() == [5, 6] * 3
 
 
+def test_neurons_of_a_shortcut_share_no_number_with_later_ones():
+    inner = "residual(residual(linear 2 | linear 2); linear 3 | linear 3)"
+    for body in ("residual(linear 3 | linear 3)", inner, "residual(| linear 2)"):
+        net = Layers([2], [body, "linear 1"])
+        _, targets = net.weight_units()
+        layers = net.weight_layers()
+        # a neuron belongs to one layer, and no number is left out
+        owners = {(unit, layer) for unit, layer in zip(targets, layers, strict=True)}
+        assert sorted(unit for unit, _ in owners) == list(range(2, 2 + len(owners)))
+
+
 def test_starting_weights_keep_the_variance_of_activities():
     net = Layers([64], ["linear 400", "relu", "linear 400", "relu", "linear 400"])
     x = np.random.default_rng(0).standard_normal((50, 64))

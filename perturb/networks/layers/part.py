@@ -205,8 +205,9 @@ class Chain(Part):
             source, target, units = part.connected(units, first)
             sources.append(source)
             targets.append(target)
-            # a part without neurons of its own gives older ones, and uses up no number
-            first = max(first, int(units.max()) + 1)
+            # a part without neurons of its own gives older ones, and uses up no number; those of a
+            # shortcut are no output, but their weights lead to them
+            first = max(first, int(units.max()) + 1, int(target.max(initial=-1)) + 1)
         none = np.zeros(0, dtype=int)
         return np.concatenate([none, *sources]), np.concatenate([none, *targets]), units
 
@@ -276,6 +277,6 @@ class ResidualPart(Part):
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
         # what is added up are the neurons of the path
         from_a, to_a, added = self.path.connected(units, first)
-        first = max(first, int(added.max()) + 1)
+        first = max(first, int(added.max()) + 1, int(to_a.max(initial=-1)) + 1)
         from_b, to_b, _ = self.shortcut.connected(units, first)
         return np.concatenate([from_a, from_b]), np.concatenate([to_a, to_b]), added
