@@ -69,7 +69,7 @@ class ArrayParams(Table):
             "in units of net input: standard deviation of every column of every array, each time it"
             " settles; 0 = none"
         ),
-        json_schema_extra=IMPERFECTION,
+        json_schema_extra=IMPERFECTION | HALVED,
     )
     wire_resistance: Share = Field(
         0.0,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hardware.chip import Chip
+from hardware.error_noise import ErrorVaries
 from hardware.params import ChipParams
 from hardware.signals import Interval
 from perturb.estimation.engine import has_kernel
@@ -72,7 +73,9 @@ def compare_methods(
         # equal evaluations, not equal trials: that is what a chip pays for
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = _chip(experiment, problem, candidate)
-        predicted = _prediction(problem, chip, candidate, known, trials, experiment)
+        varies = ErrorVaries(chip.objective, chip.w, candidate.sigma, chip.presented)
+        noise = varies.on(chip.params)
+        predicted = _prediction(problem, chip, candidate, known, trials, experiment, noise.variance)
         start = time.perf_counter()
         done = 0
         estimate: Estimate | None = None
@@ -114,6 +117,12 @@ def compare_methods(
                 chip, chip.fault_free, candidate, trials, known, progress, should_stop
             )
             stopped = faultless is None
+        says = (
+            [*predicted.warnings, f"no prediction: {noise.why}"]
+            if noise.why
+            else predicted.warnings
+        )
+        fixed["warnings"] = together([*says, *estimate.unknown])
         summary += _summary_rows(candidate, estimate, compared, predicted, chip, faultless, fixed)
         weights.append(_weights(candidate, problem, compared))
         timeline += [(candidate.method, candidate.code, *interval) for interval in chip.trace]
@@ -157,7 +166,9 @@ def _prediction(
     known: list[Curvature],
     trials: int,
     experiment: Setup,
+    noise: float,
 ) -> Prediction:
+    """noise: variance of an evaluation of E."""
     return predict(
         problem.objective,
         problem.w,
@@ -166,7 +177,7 @@ def _prediction(
         chip.design.code,
         candidate.sigma,
         candidate.r,
-        chip.parts.error_unit.reading.variance(chip.presented) ** 0.5,
+        noise**0.5,
         experiment.estimation.presentation,
         known,
         trials,
@@ -285,7 +296,7 @@ def _summary_rows(
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": together([*predicted.warnings, *estimate.unknown]),
+                "warnings": fixed["warnings"],
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.timing.busy, key=chip.timing.busy.__getitem__),
                 "busiest_share": max(chip.timing.busy.values()),
