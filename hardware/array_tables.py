@@ -71,7 +71,7 @@ class ArrayParams(Table):
             "in units of net input: standard deviation of every column of every array, each time it"
             " settles; 0 = none"
         ),
-        json_schema_extra=IMPERFECTION,
+        json_schema_extra=IMPERFECTION | HALVED,
     )
     # rho of the formula there
     wire_resistance: Share = Field(

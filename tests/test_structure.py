@@ -63,7 +63,7 @@ FLOORS = {
         {"device_params"},
         {"array_tables", "cells", "chip_tables"},
         {"arrays", "device", "params"},
-        {"parts", "templates", "timing"},
+        {"error_noise", "parts", "templates", "timing"},
         {"assembly"},
         {"batches", "estimate", "incidents"},
         {"signals"},

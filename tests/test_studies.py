@@ -440,6 +440,59 @@ def test_a_spectrum_agrees_with_its_own_table_where_every_eigenvalue_is_repeated
     ) == pytest.approx(0, abs=1e-9)
 
 
+CONVOLUTION = {
+    "study": "spectrum",
+    "data.samples": 20,
+    "network": {
+        "kind": "layers",
+        "input": [1, 8, 8],
+        "layers": ["conv2d 2 3", "tanh", "averagepool 2", "flatten", "linear 10"],
+        "error": "cross_entropy",
+    },
+}
+
+
+def blocks_of(H, layers):
+    """The blocks of H of each layer, one after the other."""
+    return [H[np.ix_(layers == k, layers == k)] for k in range(1, layers.max() + 1)]
+
+
+@pytest.mark.parametrize("name, changes", [("xor", {"study": "spectrum"}), ("layers", CONVOLUTION)])
+def test_every_layer_has_the_curvature_of_its_block(name, changes):
+    run = sims.run_experiment(name, changes)
+    problem = prepare(load_experiment(name, changes))
+    found, layers = run.tables["layers"], problem.objective.weight_layers()
+    H = blocks_of(problem.objective.hessian(problem.w), layers)
+    assert list(found["weights"]) == [len(block) for block in H]
+    assert found["trace"].to_numpy() == pytest.approx([np.trace(block) for block in H])
+    assert found["largest"].to_numpy() == pytest.approx(
+        [np.linalg.eigvalsh(block)[-1] for block in H]
+    )
+    assert (found["trace_stderr"] == 0).all()
+    assert found["trace"].sum() == pytest.approx(fact(run, "trace"))
+
+
+def test_of_a_single_layer_there_is_no_table_of_layers():
+    run = sims.run_experiment("teacher", {"study": "spectrum"})
+    assert "layers" not in run.tables
+
+
+def test_the_curvature_of_large_layers_is_estimated_and_its_products_are_counted(monkeypatch):
+    problem = prepare(load_experiment("layers", CONVOLUTION))
+    H = blocks_of(problem.objective.hessian(problem.w), problem.objective.weight_layers())
+    monkeypatch.setattr(spectrum, "EXACT", 100)
+    changes = {**CONVOLUTION, "spectrum.probes": 3, "spectrum.steps": 10}
+    run = sims.run_experiment("layers", changes)
+    found = run.tables["layers"]
+    for row, block in zip(found.itertuples(), H, strict=True):
+        # of 20 weights exactly, of 190 by probes
+        assert (row.trace_stderr > 0) == (len(block) > spectrum.LAYER_PROBES)
+        assert abs(row.trace - np.trace(block)) <= 5 * row.trace_stderr + 1e-9
+        assert row.largest == pytest.approx(np.linalg.eigvalsh(block)[-1])
+        assert row.residual < 1e-6
+    assert fact(run, "products") > found["products"].sum() > 90
+
+
 # ---- finite differences
 
 
@@ -498,6 +551,8 @@ def test_newton_cg_ends_with_any_budget(budget):
 @pytest.mark.slow
 def test_modes_decay_as_predicted_and_the_stable_rate_is_sharp(ran):
     run = ran("uses")[0]
+    # at the minimum, as all eigenvalues are
+    assert run.tables["layers"]["trace"].sum() == pytest.approx(run.eigenvalues["eigenvalue"].sum())
     # a displacement of 1e-4 leaves third derivatives a share of about 1e-4
     np.testing.assert_allclose(
         run.modes["measured_updates"], run.modes["predicted_updates"], rtol=5e-3
@@ -678,11 +733,24 @@ def test_finished_parts_outlive_a_minimum_that_is_not_found(command):
         status == 2
         and "no minimum found" in err
         and "kinks of relu" in err
+        and "maxpool" not in err
         and err.count("\n") == 1
     )
     loaded = reports.load("part")
     assert set(loaded.tables) >= {"summary", "optimisation"} and "no minimum found" in loaded.reason
     assert "PARTIAL: uses: no minimum found" in out
+
+
+def test_no_minimum_of_layers_names_the_layers_that_have_kinks(command):
+    net = dict(CONVOLUTION["network"])
+    net["layers"] = ["conv2d 2 3", "tanh", "residual(maxpool 3 stride=1 padding=1)", "flatten"]
+    net["layers"].append("linear 10")
+    changes = {"study": "uses", "data.samples": 10, "uses.decay": 1e-14, "uses.budget": 10}
+    pairs = {**changes, "uses.test_samples": 5, **{f"network.{k}": v for k, v in net.items()}}
+    words = [word for key, value in pairs.items() for word in ("--set", f"{key}={value}")]
+    status, _, err = command("run", "layers", *words)
+    assert status == 2 and "no minimum found" in err
+    assert "kinks of maxpool are a reason: use averagepool" in err and "relu" not in err
 
 
 @pytest.mark.slow

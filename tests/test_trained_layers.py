@@ -14,6 +14,7 @@ import perturb
 import sims
 from hardware.training import held_weights, source
 from perturb import DAG, MLP, Boltzmann, InputError, Layers, Objective, Recurrent, curvature
+from perturb.estimation.engine import Mismatch
 from perturb.training import Batch, Exact, OfRuns, Plan, State, begin, train
 from perturb.training.rules import RULES
 from perturb.trial.readout import Reading
@@ -264,7 +265,8 @@ def test_exact_updates_are_those_of_the_gradient_of_the_free_weights_to_the_bit(
 
 def test_trials_over_whole_periods_are_exact_where_E_is_quadratic_in_the_free_layer():
     _, W, free, of_runs = frozen()
-    plan = Plan(code="walsh", trials_per_update=16, eta=0.2)
+    # a small sigma: in float64
+    plan = Plan(code="walsh", trials_per_update=16, eta=0.2, sigma=1e-4)
     state, exact = begin(W[:, free], plan), begin(W[:, free], plan)
     source(params({}), of_runs, plan, W[:, free]).advance(state, 6)
     Exact(of_runs, plan).advance(exact, 6)
@@ -288,7 +290,9 @@ def test_events_and_batches_learn_some_layers_alike(chip, rule):
     _, W, free, of_runs = frozen()
     noise = CHIPS[chip].get("error_unit.noise", 0.0)
     method = "difference" if RULES[rule].z else "central"
-    plan = Plan(eta=0.05, rule=rule, method=method, cg_steps=2, reading=Reading(noise))
+    # a small sigma: in float64
+    settings = dict(method=method, sigma=5e-4, cg_steps=2, reading=Reading(noise))
+    plan = Plan(eta=0.05, rule=rule, **settings)
     states = []
     for events in (False, True):
         made = source(params(CHIPS[chip]), of_runs, plan, W[:, free], events)
@@ -306,6 +310,23 @@ def test_events_and_batches_learn_some_layers_alike(chip, rule):
     assert np.abs(states[0].w - W[:, free]).max() > 1e-4
 
 
+@pytest.mark.parametrize("layer", [1, 2])
+@pytest.mark.parametrize("code", ["rademacher", "walsh", "gaussian", "ternary", "sequential"])
+def test_the_kernel_learns_some_layers_as_the_loop_does(code, layer):
+    _, W, free, of_runs = frozen(layer=layer)
+    settings = dict(rule="momentum", batch=2, sample_every=3, longest_step=0.3, average_from=3)
+    plan = Plan(code=code, eta=0.02, sigma=0.05, reading=Reading(0.01), **settings)
+    mismatch = Mismatch(*(0.9 + 0.2 * np.random.default_rng(3).random((2, *W[:, free].shape))))
+    found = []
+    for precision in ("float32", "float64"):
+        state = begin(W[:, free], plan)
+        Batch(of_runs, plan, precision=precision, mismatch=mismatch).advance(state, 12)
+        found.append((state.w, state.memory["mean"]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-4)
+        assert np.abs(one - W[:, free]).max() > 0.01
+
+
 PLANS = {
     "plain": {},
     "small batches": {"batch": 2, "sample_every": 2},
@@ -320,8 +341,16 @@ PLANS = {
 @pytest.mark.parametrize("plan", fast(list(PLANS), "small batches", "line", "trace"))
 @pytest.mark.parametrize("learns", [Batch, Exact])
 def test_a_run_of_several_is_the_run_alone_to_the_bit(plan, learns):
+    alone_as_with_others(learns, PLANS[plan])
+
+
+def test_so_it_is_in_the_kernel():
+    alone_as_with_others(Batch, {"sigma": 1e-2, "rule": "momentum", "batch": 2})
+
+
+def alone_as_with_others(learns, options):
     _, W, free, of_runs = frozen(runs=3)
-    settings = dict(eta=0.1, reading=Reading(0.01), sigma=1e-4) | PLANS[plan]
+    settings = dict(eta=0.1, reading=Reading(0.01), sigma=1e-4) | options
     both = begin(W[:, free], Plan(**settings))
     learns(of_runs, Plan(**settings)).advance(both, 4)
     alone = Plan(first_run=2, **settings)

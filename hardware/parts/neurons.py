@@ -125,7 +125,10 @@ class Neurons:
             DAG: self._graph,
             Recurrent: self._relaxed,
         }
-        self._evaluate = kinds.get(type(self._net))
+        # of a class or one made from it, such as networks of ONNX files
+        self._evaluate = next(
+            (evaluate for kind, evaluate in kinds.items() if isinstance(self._net, kind)), None
+        )
         # an ideal neuron has 0 for all of its parameters
         wrong = [(key, value) for key, value in neuron if value and key != "per_position"]
         self.ideal = not wrong

@@ -117,6 +117,15 @@ class Network(NamedTuple):
     target: np.ndarray
 
 
+class Held(NamedTuple):
+    """Of a run that learns some of the weights: all of them (N,), and the numbers of those that it
+    learns (n,); both empty if it learns all.
+    """
+
+    w: np.ndarray
+    free: np.ndarray
+
+
 class Perturbing(NamedTuple):
     """How a run perturbs. gain, offset (n,): of the perturbations as they are applied, see
     `engine.Mismatch`. every: trials for which one stands.
@@ -179,18 +188,32 @@ def _rooms(sizes, B, weights):
     return room, half, goal, y, x, target, effective, lanes
 
 
+@compiled(**EXACT)
+def _displace(w, a, gain, D, offset, places, effective):
+    # to their places among all weights, or without places as they are
+    if places.size:
+        for i in range(w.size):
+            applied = a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)
+            effective[places[i]] = np.float32(w[i] + applied)
+    else:
+        for i in range(w.size):
+            applied = a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)
+            effective[i] = np.float32(w[i] + applied)
+
+
 # of `learn`: kinds 0 and 3, rademacher and walsh, are signs, drawn in whole words of 64, of which D
-# is a view. Phases lie n + 64 apart, since `product32` reads biases by fours, beyond the last
-# weight. w + a D is summed in float64 and rounded once. Layers write to the two halves behind the
-# inputs in turn. Errors are less those of phase 0, pattern by pattern, since the weights of the
-# phases add up to 0; free phases are read without noise and converter. g^ = <dE D>/sigma^2
+# is a view. Phases lie 64 numbers more than there are weights apart, since `product32` reads biases
+# by fours, beyond the last weight. w + a D is summed in float64 and rounded once. Layers write to
+# the two halves behind the inputs in turn. Errors are less those of phase 0, pattern by pattern,
+# since the weights of the phases add up to 0; free phases are read without noise and converter.
+# g^ = <dE D>/sigma^2
 @compiled(nogil=True, **EXACT)
-def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mean):
+def learn(network, held, rows, sample_every, perturbing, broadcast, updates, w, m, mean):
     """The updates of one run, changing w, m and mean; returns the first trial whose error is not
     finite, or -1.
 
-    rows (presentations, B): the patterns of each presentation from that of the first trial on, each
-    shown for `sample_every` trials.
+    held: of a run that learns some of the weights. rows (presentations, B): the patterns of each
+    presentation from that of the first trial on, each shown for `sample_every` trials.
     """
     # fields are read once: each reading of an array from a tuple counts a reference
     sizes, activations, error_kind, X, target = network
@@ -199,7 +222,11 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
     rule, mu, every, begun, rates, sigmas, longest, average_from = updates
     beside, before = longest > 0.0 or average_from > 0, w.copy()
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
-    room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * (n + 64))
+    apart = max(n, held.w.size) + 64
+    room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * apart)
+    for p in range(P):  # those that are held stay; the others are written over
+        for i in range(held.w.size):
+            effective[p * apart + i] = np.float32(held.w[i])
     tiles, y, eff, n_out = lanes.size // WIDE, pointer(all_y), pointer(effective), sizes[-1]
     tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
@@ -224,10 +251,8 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
             _show(target, here, goal, all_t)
 
         for p in range(P):  # measure: E of every phase, less that of the first
-            a, at = amounts[p], p * (n + 64)
-            for i in range(n):
-                applied = a * gain[i] * D[i] + (offset[i] if a != 0.0 else 0.0)
-                effective[at + i] = np.float32(w[i] + applied)
+            own = effective[p * apart : (p + 1) * apart]
+            _displace(w, amounts[p], gain, D, offset, held.free, own)
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]
@@ -235,7 +260,7 @@ def learn(network, rows, sample_every, perturbing, broadcast, updates, w, m, mea
             p1 = greater(load(present, tile * WIDE + 16), number(0.5))
             r0 = r1 = number(0.0)
             for p in range(P):
-                k, source, to, t = p * (n + 64), 0, room, tile * goal
+                k, source, to, t = p * apart, 0, room, tile * goal
                 for layer in range(sizes.size - 1):
                     product32(eff, k, sizes[layer], sizes[layer + 1], y, source, to)
                     activate32(activations[layer], y, to, sizes[layer + 1] * WIDE)

@@ -298,9 +298,9 @@ class Objective(SecondDerivatives, SomeWeights):
         Notes
         -----
         Its gradient is that of E at these weights, its Hessian the block of H in their rows and
-        columns. Estimates, theory, learning and chips take it as any other; the compiled kernels of
-        an `MLP` do not, so that its trials run without. `whole_weights` of it puts weights back
-        among those that are held, `unrestricted` is this objective.
+        columns. Estimates, theory, learning and chips take it as any other; of the compiled kernels
+        of an `MLP` that of learning does, and those of estimates do not. `whole_weights` of it puts
+        weights back among those that are held, `unrestricted` is this objective.
 
         Examples
         --------

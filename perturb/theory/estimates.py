@@ -51,7 +51,8 @@ def predict(
     r : float
         The displacement of w along v, of a method that has one.
     error_noise : float
-        Standard deviation of one evaluation, in units of E.
+        Standard deviation of one evaluation, in units of E; NaN where it is not known, as is then
+        what depends on it.
     presentation : {"batch", "pattern"}
         "pattern": the pattern is one more random number of each trial; its variation adds to the
         variance, and an orthogonal code loses its advantage. Limits stay.

@@ -249,7 +249,7 @@ class QuantityPrediction:
         -------
         float
             Infinity if the limit itself falls short of it, or if it takes more than the 2^62 trials
-            that can be numbered.
+            that can be numbered; NaN where the variance is not known.
 
         Raises
         ------
@@ -261,6 +261,8 @@ class QuantityPrediction:
         Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that
         is enough; for z on s dw double periods, or fewer trials.
         """
+        if math.isnan(self.variance):
+            return math.nan
         if relative_error is not None:
             positive("relative_error", relative_error)
             # variance that is left when |bias|^2 + variance = (relative error |exact|)^2

@@ -7,11 +7,19 @@ import numpy as np
 
 from perturb.estimation.engine import Mismatch, has_kernel
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
-from perturb.kernels.training import Broadcast, Network, Perturbing, Updates, descend, learn
+from perturb.kernels.training import (
+    Broadcast,
+    Held,
+    Network,
+    Perturbing,
+    Updates,
+    descend,
+    learn,
+)
 from perturb.networks.mlp import MLPObjective
-from perturb.networks.objective import Objective
+from perturb.networks.objective import Objective, RestrictedObjective
 from perturb.threads import n_threads
-from perturb.training.of_runs import Learned
+from perturb.training.of_runs import Learned, OfRuns
 from perturb.training.plan import Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rules import RULES
@@ -21,16 +29,37 @@ SHOWN = 2**20  # patterns whose numbers are drawn at once: some MB
 
 
 def has_update_kernel(objective: Learned, plan: Plan) -> bool:
+    return isinstance(objective, Objective) and has_kernel(objective) and _has_kernel(plan)
+
+
+def _has_kernel(plan: Plan) -> bool:
     # a rate that is measured and a step that is judged need readings between the updates
-    own = RULES[plan.rule].kind >= 0 and plan.rate == "fixed" and not plan.block
-    return isinstance(objective, Objective) and has_kernel(objective) and own
+    return RULES[plan.rule].kind >= 0 and plan.rate == "fixed" and not plan.block
 
 
 def has_trial_kernel(objective: Learned, plan: Plan) -> bool:
-    code = plan.code
+    """Also where runs learn some of their weights."""
+    whole, code = _whole(objective), plan.code
     own = code.function is not None or code.sensing != 0
     # the kernel displaces by D alone, not along v
-    return has_update_kernel(objective, plan) and not own and not plan.method.displaced
+    return has_kernel(whole) and _has_kernel(plan) and not own and not plan.method.displaced
+
+
+def _whole(objective: Learned) -> Objective:
+    """E of all weights."""
+    if isinstance(objective, OfRuns):
+        return objective.objective
+    return objective.all if isinstance(objective, RestrictedObjective) else objective
+
+
+def _held(objective: Learned) -> list[Held]:
+    """What each run holds; a single one if all hold the same, or nothing."""
+    if isinstance(objective, OfRuns):
+        return [Held(w, objective.free) for w in objective.W]
+    if isinstance(objective, RestrictedObjective):
+        # a copy: the kernel is compiled for arrays that can be written
+        return [Held(objective.held.w.copy(), objective.held.free)]
+    return [Held(np.zeros(0), np.zeros(0, int))]
 
 
 def _network(objective: Objective, kind: type) -> Network:
@@ -97,7 +126,7 @@ def _remembered(state: State) -> tuple[Array, Array]:
 
 
 def learn_in_kernel(
-    objective: Objective,
+    objective: Learned,
     plan: Plan,
     mismatch: Mismatch | None,
     state: State,
@@ -107,7 +136,8 @@ def learn_in_kernel(
     """Updates by trials whose evaluations are float32."""
     n, S, K = objective.n_weights, objective.n_patterns, plan.trials_per_update
     B, reading, phases = plan.batch or S, plan.reading, plan.method.phases
-    network, (m, mean) = _network(objective, np.float32), _remembered(state)
+    network, (m, mean) = _network(_whole(objective), np.float32), _remembered(state)
+    held = _held(objective)
     gain, offset = mismatch or (np.ones_like(state.w), np.zeros_like(state.w))
     broadcast = Broadcast(
         np.array([float(a) for a, _ in phases]),
@@ -135,8 +165,10 @@ def learn_in_kernel(
             plan.perturb_every,
         )
         rule = _updates(plan, K, begun, end)
+        own = held[run if len(held) > 1 else 0]
+        w = state.w[run]
         return end, learn(
-            network, rows, every, perturbing, broadcast, rule, state.w[run], m[run], mean[run]
+            network, own, rows, every, perturbing, broadcast, rule, w, m[run], mean[run]
         )
 
     _each_run(one, state, plan, updates, threads)

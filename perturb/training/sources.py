@@ -11,7 +11,6 @@ from perturb.estimation.engine import Mismatch
 from perturb.estimation.estimate import estimate
 from perturb.estimation.solution import Estimate
 from perturb.kernels.training import draw_runs
-from perturb.networks.objective import Objective
 from perturb.seeds import first_seeds
 from perturb.training.fast import has_trial_kernel, learn_in_kernel
 from perturb.training.loop import Told, Write, accumulated, advance, check_state, write_in_full
@@ -136,7 +135,6 @@ class Batch:
         """
         check_state(state, self.objective)
         if self.precision == "float32":
-            assert isinstance(self.objective, Objective)  # no others have a kernel
             learn_in_kernel(self.objective, self.plan, self.mismatch, state, updates, self.threads)
             return
         # devices hold the starting weights only as nearly as they can

@@ -255,6 +255,11 @@ def verdict(row: Mapping[Any, Any]) -> str:
     evaluations = row["evaluations"]
     if math.isnan(cosine_):
         return f"gives no estimate of {quantity}: {_nothing(row)}"
+    if math.isnan(needed):
+        return (
+            f"has a cosine of {cosine_:.4f} with {quantity} after {evaluations:,} evaluations,"
+            " which theory cannot foretell here (a warning says why)"
+        )
     # never: either the limit is wrong, or the count is beyond what can be numbered
     if math.isinf(needed):
         why = f"the limit it tends to has a cosine of {row['limit_cosine']:.2f}"

@@ -4,10 +4,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
-from reports.columns import Column, Table, named
+from reports.columns import Column, Table, named, only
 from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
-from reports.formats import fixed, integer
+from reports.formats import Estimate, fixed, integer
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
 from reports.table import facts
@@ -15,9 +16,11 @@ from reports.table import facts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+EIGENVALUE = partial(fixed, spec=".6g")
+RESIDUAL = partial(fixed, spec=".1e")
 EXTREMES = {
-    "eigenvalue": Column("eigenvalue of H, from either end", partial(fixed, spec=".6g")),
-    "residual": Column("|H x - lambda x| of its vector x", partial(fixed, spec=".1e")),
+    "eigenvalue": Column("eigenvalue of H, from either end", EIGENVALUE),
+    "residual": Column("|H x - lambda x| of its vector x", RESIDUAL),
 }
 
 
@@ -28,7 +31,21 @@ EIGENVALUES = {
         "whether these are all eigenvalues of H, rather than nodes of stochastic Lanczos quadrature"
     ),
 }
-COLUMNS = {"summary": FACTS, "extremes": EXTREMES, "eigenvalues": EIGENVALUES}
+BLOCKS = {
+    "layer": Column("number of a layer that has weights, from 1", integer),
+    "weights": Column("how many weights it has", integer),
+    "trace": Column("trace of its block of H: of its weights alone, the others held"),
+    "trace_stderr": Column("standard error of that; 0 = exact"),
+    "largest": Column("largest eigenvalue of that block; empty = has not converged", EIGENVALUE),
+    "residual": Column("|H x - lambda x| of its vector x; 0 = diagonalised", RESIDUAL),
+    "products": Column("Hessian-vector products that the row took", integer),
+}
+COLUMNS = {
+    "summary": FACTS,
+    "extremes": EXTREMES,
+    "eigenvalues": EIGENVALUES,
+    "layers": BLOCKS,
+}
 
 
 SWEPT = Swept(("subject",), ("largest", "trace"))
@@ -44,7 +61,24 @@ def _spectrum(frames: Frames) -> list[Table]:
     return [
         facts(frames),
         Table("Extreme eigenvalues, largest first", note, largest_first, columns),
+        *by_layer(frames),
     ]
+
+
+def by_layer(frames: Frames) -> list[Table]:
+    """The table of the layers' blocks; none of a network with one layer, or of an interrupted run
+    that lacks them.
+    """
+    if "layers" not in frames.tables:
+        return []
+    table = frames.layers
+    pairs = zip(table["trace"], table["trace_stderr"], strict=True)
+    # as objects: pandas would take tuples apart
+    cells = [value if stderr == 0 else Estimate(value, stderr) for value, stderr in pairs]
+    shown = pd.Series(cells, table.index, dtype=object)
+    columns = only(BLOCKS, ["layer", "weights", "trace", "largest"])
+    note = "its block of H: of the weights of that layer, the others held"
+    return [Table("Curvature of each layer", note, table.assign(trace=shown), columns)]
 
 
 def density(frames: Frames) -> "Figure | None":

@@ -11,7 +11,7 @@ from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, legend_
 from reports.formats import Estimate, count, fixed, percent
 from reports.frames import Frames, Swept, View
 from reports.studies.facts import FACTS
-from reports.studies.spectrum import EIGENVALUES, density
+from reports.studies.spectrum import BLOCKS, EIGENVALUES, by_layer, density
 from reports.table import facts
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ COLUMNS = {
     "summary": FACTS,
     "optimisation": OPTIMISATION,
     "eigenvalues": EIGENVALUES,
+    "layers": BLOCKS,
     "modes": MODES,
     "evidence": EVIDENCE,
     "pruning": PRUNING,
@@ -89,7 +90,7 @@ SWEPT = Swept(("subject",), ("decay", "test_error"), errors=("test_error",))
 
 
 def _uses(frames: Frames) -> list[Table]:
-    shown = [facts(frames)]
+    shown = [facts(frames), *by_layer(frames)]
     # an interrupted run lacks the later parts
     if "modes" in frames.tables:
         columns = only(MODES, ["eigenvalue", "predicted_updates", "measured_updates"])

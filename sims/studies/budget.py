@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 
 from hardware.assembly import realized_code
+from hardware.error_noise import ErrorVaries
 from hardware.params import ChipParams, marked, value_of, with_value
 from hardware.timing import Timing
 from perturb.theory.estimates import predict
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
-from perturb.trial.readout import Reading
 from sims.experiment.schema import Setup
 from sims.problem import Fact, Problem, Progress, ShouldStop, Study, facts, raise_if_stopped
 from sims.studies.dies import Dies
@@ -28,8 +28,8 @@ def budget(
     saves.
 
     Trials by `perturb.predict` with all noise of the error that has a closed form, see
-    `noise_variance`; time and energy by the chip's schedule. Mismatch, neurons, arrays and what
-    else is not noise of the error are left to `perturb ablate`.
+    `hardware.error_noise`; time and energy by the chip's schedule. Mismatch, neurons, wires and
+    what else is not noise of the error are left to `perturb ablate`.
     """
     e = experiment.estimation
     accuracy = experiment.options(Dies).accuracy
@@ -38,11 +38,10 @@ def budget(
     code = realized_code(experiment.chip, CODES[e.code], problem.w.size)
     known = problem.curvatures(e.presentation)
     presented = problem.objective.n_patterns if e.presentation == "batch" else 1
-    # noise of reading the weights reaches E through |g|
-    g = problem.objective.gradient(problem.w)
+    varies = ErrorVaries(problem.objective, problem.w, e.sigma, presented)
 
     def spent(chip: ChipParams) -> Spent:
-        noise = noise_variance(chip, presented, float(g @ g)) ** 0.5
+        noise = varies.on(chip).variance ** 0.5
         predicted = predict(
             problem.objective,
             problem.w,
@@ -67,6 +66,8 @@ def budget(
         return each
 
     now = spent(experiment.chip)
+    why = varies.on(experiment.chip).why
+    unknown = f"; not known: {why}" if why else ""
     # of one trial and its parts, which `spent` does not tell
     schedule = Timing(experiment.chip, problem.objective, method, presented)
     # z where the method estimates it
@@ -78,7 +79,12 @@ def budget(
     ]
     for name, (trials, seconds, joules) in now.items():
         found += [
-            Fact("trials", trials, f"to a cosine of {accuracy:g}, by theory; inf = never", name),
+            Fact(
+                "trials",
+                trials,
+                f"to a cosine of {accuracy:g}, by theory; inf = never{unknown}",
+                name,
+            ),
             Fact(
                 "evaluations",
                 trials * method.evaluations_per_trial,
@@ -144,17 +150,6 @@ def changed(chip: ChipParams, key: str, times: float) -> ChipParams | None:
     if new == value or (key == "bus.word_bits" and new < 1):
         return None
     return with_value(chip, key, new)
-
-
-def noise_variance(chip: ChipParams, presented: int, slope: float) -> float:
-    """Variance of one evaluation of E: its readings; 1/f noise as the difference of neighbouring
-    evaluations sees it, twice its variance per octave; and reading noise of the weights,
-    read_noise^2 |g|^2.
-    """
-    unit = chip.error_unit
-    # independent contributions: variances add
-    readings = Reading(unit.noise, unit.bits, unit.range).variance(presented)
-    return readings + 2 * unit.flicker**2 + chip.weights.read_noise**2 * slope
 
 
 def more_trials(chip: ChipParams) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from hardware.chip import Chip
+from hardware.error_noise import ErrorVaries
 from hardware.params import ChipParams
 from hardware.signals import Interval
 from perturb.estimation.engine import has_kernel
@@ -97,7 +98,7 @@ def compare_methods(
         # equal evaluations, not equal trials: that is what a chip pays for
         trials = max(3, round(evaluations / per_trial))
         chip = _chip(experiment, problem, candidate)
-        predicted = _prediction(problem, chip, candidate, known, trials, experiment)
+        predicted, said = _prediction(problem, chip, candidate, known, trials, experiment)
         name = f"{candidate.method}/{candidate.code}"
         tell = partial(_tell, progress, name, per_trial, evaluations)
         start = time.perf_counter()
@@ -122,6 +123,7 @@ def compare_methods(
             "status": "complete" if estimate.trials == trials else "partial",
             # before the run without faults, which is no part of it
             "wall_time_s": time.perf_counter() - start,
+            "warnings": together([*said, *estimate.unknown]),
         }
         faultless = None
         # what the faults cost: the same die and seed without them
@@ -191,8 +193,10 @@ def _prediction(
     known: list[Curvature],
     trials: int,
     experiment: Setup,
-) -> Prediction:
-    return predict(
+) -> tuple[Prediction, list[str]]:
+    """What theory says of a candidate on a chip, and the warnings that belong to it."""
+    noise = ErrorVaries(chip.objective, chip.w, candidate.sigma, chip.presented).on(chip.params)
+    predicted = predict(
         problem.objective,
         problem.w,
         problem.v,
@@ -200,12 +204,16 @@ def _prediction(
         chip.design.code,
         candidate.sigma,
         candidate.r,
-        chip.parts.error_unit.reading.variance(chip.presented) ** 0.5,
+        noise.variance**0.5,
         experiment.estimation.presentation,
         known,
         trials,
         experiment.run.seed,
     )
+    said = [*predicted.warnings]
+    if noise.why:
+        said.append(f"no prediction: {noise.why}")
+    return predicted, said
 
 
 def _without_faults(
@@ -313,7 +321,7 @@ def _summary_rows(
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": together([*predicted.warnings, *estimate.unknown]),
+                "warnings": fixed["warnings"],
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.timing.busy, key=chip.timing.busy.__getitem__),
                 "busiest_share": max(chip.timing.busy.values()),

@@ -1,6 +1,6 @@
-"""The study "spectrum": the eigenvalue picture of a network at its weights."""
+"""The study "spectrum": the eigenvalue picture of a network at its weights, and of its layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,8 @@ from pydantic import Field
 
 from hardware.config import Table
 from perturb import curvature
+from perturb.networks.objective import Objective
+from reports.studies.spectrum import BLOCKS
 from sims.experiment.schema import Setup
 from sims.problem import Array, Fact, Interruptible, Problem, Progress, ShouldStop, Study, facts
 from sims.studies.training.theory import stable_rate
@@ -16,6 +18,7 @@ EXACT = 3000  # weights; above, the density comes from Lanczos quadrature
 # of the largest |eigenvalue|: what quadrature cannot tell from zero, and where most eigenvalues of
 # networks lie
 NEAR_ZERO = 1e-3
+LAYER_PROBES = 90  # products at most, for the trace of each layer, above EXACT weights
 
 
 class Spectrum(Table):
@@ -31,11 +34,13 @@ class Spectrum(Table):
 def spectrum(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
-    """Tables extremes (both ends), summary (facts) and eigenvalues: all of H, or the nodes of
-    stochastic Lanczos quadrature.
+    """Tables extremes (both ends), summary (facts), eigenvalues: all of H, or the nodes of
+    stochastic Lanczos quadrature; and, of a network with more than one layer, layers: the block of
+    H of each.
 
     Networks of up to 3,000 weights are diagonalised; larger ones take [spectrum] probes x steps
-    Hessian-vector products.
+    Hessian-vector products, and for each layer up to LAYER_PROBES for its trace and what its
+    largest eigenvalue takes by Lanczos.
     """
     options = experiment.options(Spectrum)
     # one call of eigenpairs may take minutes, in which nobody asks `should_stop`
@@ -45,7 +50,7 @@ def spectrum(
     # from either end: both halves must not overlap
     k = min(options.k, n // 2 or 1)
     ends = curvature.eigenpairs(objective, w, min(2 * k, n), "both")
-    progress("parts", 1, 2)
+    progress("parts", 1, 3)
     found = (
         _ends(ends.values, "" if ends.converged else "; not all that were asked for have converged")
         if ends.values.size
@@ -57,7 +62,8 @@ def spectrum(
     yield "summary", facts([*found, products])
 
     if n <= EXACT:
-        values = np.linalg.eigvalsh(objective.hessian(w))
+        H = objective.hessian(w)
+        values = np.linalg.eigvalsh(H)
         # each is one of n: weights sum to 1, as those of the quadrature do
         eigenvalues = pd.DataFrame({"eigenvalue": values, "weight": 1 / n, "exact": True})
         # a whole Hessian costs as much as n products
@@ -90,8 +96,49 @@ def spectrum(
     stable = stable_rate(values) if n <= EXACT else stable_rate(density.nodes.ravel(), n * weights)
     found += _facts_of_all(over_all, n, near, stable)
     yield "eigenvalues", eigenvalues
-    yield "summary", facts([*found, products._replace(value=float(used + ends.n_products))])
-    progress("parts", 2, 2)
+    used += ends.n_products
+    yield "summary", facts([*found, products._replace(value=float(used))])
+    progress("parts", 2, 3)
+
+    layers = objective.weight_layers()
+    # of a single layer it would be all of this again
+    if layers.max() > 1:
+        rows = blocks(H, layers) if n <= EXACT else estimated_blocks(objective, w, layers)
+        table = pd.DataFrame()
+        for table in rows:
+            yield "layers", table
+        used += 0 if n <= EXACT else int(table["products"].sum())
+        yield "summary", facts([*found, products._replace(value=float(used))])
+    progress("parts", 3, 3)
+
+
+def blocks(H: Array, layers: Array) -> Iterator[pd.DataFrame]:
+    """The table of the diagonal blocks of H (n, n), one for each layer, exactly.
+
+    layers: the layer of each weight, see `Objective.weight_layers`.
+    """
+    rows = []
+    for layer in range(1, layers.max() + 1):
+        own = np.flatnonzero(layers == layer)
+        values = np.linalg.eigvalsh(H[np.ix_(own, own)])
+        rows.append((layer, own.size, float(values.sum()), 0.0, float(values[-1]), 0.0, 0))
+    yield pd.DataFrame(rows, columns=list(BLOCKS))
+
+
+def estimated_blocks(objective: Objective, w: Array, layers: Array) -> Iterator[pd.DataFrame]:
+    """The same from products, with a row more each time: the trace by probes, the largest
+    eigenvalue by Lanczos, NaN if that has not converged.
+    """
+    rows = []
+    for layer in range(1, layers.max() + 1):
+        own = objective.of_layers([layer], w)
+        at = w[layers == layer]
+        trace = curvature.trace(own, at, LAYER_PROBES)
+        top = curvature.eigenpairs(own, at, 1, "largest")
+        largest = (top.values[-1], top.residuals[-1]) if top.values.size else (np.nan, np.nan)
+        used = trace.n_products + top.n_products
+        rows.append((layer, at.size, float(trace.value), float(trace.stderr), *largest, used))
+        yield pd.DataFrame(rows, columns=list(BLOCKS))
 
 
 def _facts_of_all(

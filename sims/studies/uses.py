@@ -6,6 +6,7 @@ optimiser ended, polished by Newton's method. A gradient costs 1, an Hv 1 and an
 gradient-equivalents.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, NamedTuple
 
@@ -16,6 +17,7 @@ from pydantic import Field
 from hardware.config import Positive, Table
 from perturb import curvature
 from perturb.errors import InputError
+from perturb.networks.layers.network import Layers
 from perturb.networks.objective import Objective
 from sims.data.classes import Classes, accuracy
 from sims.data.loading import load_split
@@ -34,6 +36,7 @@ from sims.problem import (
     targets_in_error,
 )
 from sims.studies.optimisers import OPTIMISERS, descent, lowest, polished
+from sims.studies.spectrum import blocks
 
 MAX_WEIGHTS = 3000  # the whole spectrum is wanted
 MODES = 10
@@ -44,6 +47,12 @@ STEEP = 1e-6
 # means nothing
 CLEARLY = 0.03
 SHARES = np.r_[np.linspace(0.0, 0.9, 19), 0.95]  # of the weights removed
+
+# where E has kinks a minimum need not have g = 0: what to do about it
+KINKS = {
+    "relu": "; kinks of relu are a reason: use another activation",
+    "maxpool": "; kinks of maxpool are a reason: use averagepool",
+}
 
 Decays = Annotated[tuple[Positive, ...], Field(strict=False, min_length=1, max_length=100)]
 
@@ -82,8 +91,8 @@ class Split(NamedTuple):
 
 
 def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop) -> Study:
-    """Tables optimisation, eigenvalues, modes, evidence, pruning and, grown by each, summary; see
-    `reports.frames`.
+    """Tables optimisation, eigenvalues, layers (of more than one), modes, evidence, pruning and,
+    grown by each, summary; see `reports.frames`.
 
     More than 3,000 weights, or a point that is no minimum in the end, raise InputError.
     """
@@ -120,8 +129,12 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
 
     # the best of the optimisers, and then Newton's method to rounding
     minimum = polished(objective, lowest(objective, w, options.budget))
-    values, vectors = np.linalg.eigh(objective.hessian(minimum))
+    H = objective.hessian(minimum)
+    values, vectors = np.linalg.eigh(H)
     yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
+    layers = objective.weight_layers()
+    if layers.max() > 1:
+        yield from (("layers", table) for table in blocks(H, layers))
     found += _facts_of_minimum(problem, objective, minimum, values, vectors[:, -1])
     yield "modes", time_constants(objective, minimum, values, vectors)
     yield "summary", facts(found)
@@ -163,10 +176,9 @@ def _facts_of_minimum(
     slope = float(np.linalg.norm(objective.gradient(minimum)))
     # everything below assumes a minimum: time constants, evidence, saliencies
     if low <= 0 or slope > STEEP * top * float(np.linalg.norm(minimum)):
-        kinks = "; kinks of relu are a reason: use another activation" if _has_relu(problem) else ""
         raise InputError(
             f"uses: no minimum found (|g| = {slope:.1e}, smallest eigenvalue {low:.1e}): raise"
-            f" uses.decay or uses.budget{kinks}"
+            f" uses.decay or uses.budget{''.join(KINKS[name] for name in _kinks(problem))}"
         )
     # |1 - eta lambda| = 1.02 and 0.98 at 1.01 and 0.99 times 2/lambda
     above, below = (growth(objective, minimum, last, times * 2 / top) for times in (1.01, 0.99))
@@ -223,8 +235,15 @@ def _facts_of_evidence(tried: list[dict[str, float]], n: int) -> list[Fact]:
     ]
 
 
-def _has_relu(problem: Problem) -> bool:
-    return "relu" in getattr(problem.network, "activations", ())
+def _kinks(problem: Problem) -> list[str]:
+    """What of a network has a kink, at which there need be no minimum with g = 0: by the names that
+    a user wrote.
+    """
+    net = problem.network
+    written = net.layers if isinstance(net, Layers) else getattr(net, "activations", ())
+    # those of paths that are added up stand in the text of their sum
+    words = {word for part in written for word in re.findall("[a-z]+", str(part))}
+    return [name for name in KINKS if name in words]
 
 
 def _split(experiment: Setup, problem: Problem, should_stop: ShouldStop) -> Split:
