@@ -234,6 +234,17 @@ def test_bits_are_whole_and_the_next_value_is_not_met(law):
     assert row["low"] >= 0.9 > row["next_high"]
 
 
+def test_no_converter_is_drawn_beyond_the_most_bits(law, tmp_path):
+    law(lambda noise, spread, bits: 2.0 ** (-bits) * 1e5 if bits else 0.0)
+    sims.run_requirement("xor", [BITS], workers=0, out=tmp_path)
+    axis = reports.load(tmp_path).plot().axes[0]
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    places = axis.get_xticks()
+    assert labels[-1] == "off" and places[-1] > 24 and "0" not in labels
+    drawn = np.concatenate([each[0].get_xdata() for each in axis.containers])
+    assert 0 not in drawn and places[-1] in drawn
+
+
 def test_where_nothing_limits_and_where_something_else_does(law, command):
     law(lambda noise, spread, bits: 0.0)
     assert sims.run_requirement("xor", [BITS], workers=0).iloc[0]["status"] == ALL
@@ -293,6 +304,7 @@ def test_it_is_stored_and_shown_like_a_sweep(law, command):
     status, out, _ = command("report", "out", "--format", "html,md,csv,parquet,tex,png")
     assert status == 0
     page = Path("out/report.html").read_text()
+    assert "<title>xor, what it requires, compare - perturb</title>" in page
     assert "what it requires" in page and "least demanding value" in page
     assert "| key |" in Path("out/report.md").read_text()
     frame = pd.read_csv("out/summary.csv")
