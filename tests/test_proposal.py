@@ -183,6 +183,7 @@ def test_the_way_from_data_and_a_chip_to_a_decision(command):
         "ablate",
         "dies",
         "require",
+        "report",
         "run",
         "compare",
     ]
