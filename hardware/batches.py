@@ -107,8 +107,9 @@ class Batches:
         stored = store.stored
         if store.changes:
             # weights that leak or drift are as they are when the trial starts
-            trials = dict.fromkeys(trial for trial, _ in keys)
-            at = {trial: store.weights(self.start_ns(trial), trial) for trial in trials}
+            trials = list(dict.fromkeys(trial for trial, _ in keys))
+            starts = [self.start_ns(trial) for trial in trials]
+            at = dict(zip(trials, store.weights_at(starts, trials), strict=True))
             stored = np.array([at[trial] for trial, _ in keys])
         return self.parts.error_unit.read(array.errors(stored, displaced, keys), keys)
 

@@ -33,6 +33,8 @@ from hardware.device_tables import (
 )
 from perturb.errors import InputError
 
+OF_CHIPS = ("error_unit", "perturbation", "weights", "bus", "synapse", "clock", "energy", "array")
+
 
 class _Stepping(Table):
     name: Name = Field("ideal", description="what reports call the device")
@@ -301,4 +303,10 @@ def load_device(
     data, source, _ = read_named(
         "device", name_or_path, files("hardware") / "devices", device_names(), folder
     )
+    # tables that a chip alone has: its other keys may be those of a device, too
+    if "model" not in data and any(isinstance(data.get(name), dict) for name in OF_CHIPS):
+        raise InputError(
+            f"{source}: is the file of a chip, not of a device: chip.preset, or perturb new --chip,"
+            " takes it"
+        )
     return validated(DeviceParams, data, source)

@@ -235,7 +235,8 @@ def _read(name_or_path: str, folder: str | os.PathLike[str]) -> ChipParams:
     # a device file has a model, and a chip file has none
     if data.get("model") in LAWS:
         raise InputError(
-            f"{source}: is the file of a device, not of a chip: chip.weights.device takes it"
+            f"{source}: is the file of a device, not of a chip: chip.weights.device, or perturb new"
+            " --device, takes it"
         )
     return validated(ChipParams, with_device(data, source, place), source)
 

@@ -107,6 +107,9 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
     gap = (both["value_B"] - both["value_A"]).where(both["value_A"] != both["value_B"], 0.0)
     # two independent runs
     error = pd.Series(np.hypot(both["stderr_A"], both["stderr_B"]))
+    # of runs that all ended alike the error is not known: that of the others alone would say too
+    # much
+    error = error.where((both["stderr_A"] > 0) == (both["stderr_B"] > 0))
     rows = both.assign(
         fact=[a.fact_name(row) for row in both.to_dict("records")],
         difference=gap,

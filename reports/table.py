@@ -21,6 +21,7 @@ from reports.formats import ErrorBar, Quantity, sort_value, written
 from reports.frames import Frames
 from reports.styled import ROWS_SHOWN, styled
 
+EXPLAINING = 72  # characters of a first column that has explanations below its cells
 WORDY = r"p{0.4\linewidth}"  # a column of sentences, for LaTeX
 
 
@@ -106,6 +107,8 @@ def print_tables(shown: Sequence[Table], console: Console) -> None:
                     justify="right" if j else "left",
                     no_wrap=j > 0,
                     overflow="fold",
+                    # where there is no terminal to fit, lines that can still be read
+                    max_width=EXPLAINING if table.explained and j == 0 else None,
                 )
             for row in rows:
                 first, *others = (row[name] for name in names)

@@ -407,3 +407,13 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "perturb: interrupted\n")
+
+
+def test_explanations_in_a_piped_table_are_lines_that_can_be_read():
+    rows = pd.DataFrame({"a": ["x"], "why": ["word " * 60], "n": [1.0]})
+    table = Table("T", "", rows, {"a": named("a"), "why": named("why"), "n": named("n")}, "why")
+    piped = io.StringIO()
+    print_tables([table], Console(file=piped, width=200))
+    lines = piped.getvalue().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 100
+    assert sum(line.count("word") for line in lines) == 60

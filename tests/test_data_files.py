@@ -17,6 +17,7 @@ from test_datasets import refused
 import sims
 from perturb import InputError
 from sims.data.datasets import Data
+from sims.data.files import read_patterns
 from sims.data.loading import class_names, load_data, load_split, load_states
 from sims.experiment.loading import load_experiment
 
@@ -262,9 +263,9 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
             "not a whole CSV file (Error tokenizing data. C error: Expected 2 fields in line 2",
         ),
         (
-            "a;b;kind\n1;2;x\n",
+            "a|b|kind\n1|2|x\n",
             CLASSES,
-            'its columns seem to be separated by ";": write it with commas',
+            'its columns seem to be separated by "|": write it with commas',
         ),
         (
             "a,b,kind\n1,2,0.5\n1,2,1.5\n",
@@ -423,3 +424,44 @@ def test_a_file_is_found_beside_its_experiment_and_from_the_stored_run(folder):
     stored = (folder / "runs" / "mine" / "experiment.toml").read_text()
     assert tomllib.loads(stored)["data"]["file"] == "../../there/mine.csv"
     assert load_experiment("runs/mine/experiment.toml") == run.experiment
+
+
+PLAIN = "a,b,kind\n1.5,2,x\n-3,4e-1,y\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# by hand, in May\n\n" + PLAIN,
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", ";"),
+        "# by hand\n" + PLAIN.replace(",", ";").replace(".", ","),
+        PLAIN.replace(",", "; ").replace("4e-1", ",4"),
+    ],
+)
+def test_semicolons_tabs_decimal_commas_and_comments_are_read(folder, text):
+    (folder / "plain.csv").write_text(PLAIN)
+    (folder / "mine.csv").write_text(text)
+    expected = read_patterns("plain.csv", "kind")
+    found = read_patterns("mine.csv", "kind")
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    assert found[2] == ("x", "y")
+
+
+def test_rows_below_a_comment_keep_their_numbers_and_names_may_begin_with_its_mark(folder):
+    (folder / "mine.csv").write_text("# by hand\n" + PLAIN.replace("4e-1", "high"))
+    with pytest.raises(InputError, match=r"row 4 \(the header is row 2\): b = \"high\""):
+        read_patterns("mine.csv", "kind")
+    (folder / "mine.csv").write_text("#" + PLAIN)
+    assert read_patterns("mine.csv", "kind")[0].tolist() == [[1.5, 2.0], [-3.0, 0.4]]
+
+
+def test_several_cells_that_are_no_numbers_are_counted_and_named(folder):
+    rows = ["a,b,kind", "1,2,x", "1,no,y", "-,2,x", "1,?,y", "1,2,x", "e,f,y"]
+    (folder / "mine.csv").write_text("\n".join(rows))
+    with pytest.raises(InputError) as error:
+        read_patterns("mine.csv", "kind")
+    text = str(error.value)
+    assert 'row 3 (the header is row 1): b = "no" must be' in text and "\n" not in text
+    assert text.endswith("4 more cells are none: a in row 4, b in row 5, a in row 7 and others")

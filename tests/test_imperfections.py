@@ -7,6 +7,7 @@ import pytest
 from fast import fast, thinned
 from test_chip import chip_of
 
+from hardware.device_params import load_device
 from hardware.params import imperfections, marked
 from hardware.timing import Timing
 from perturb import MLP, InputError
@@ -543,3 +544,25 @@ def test_a_reading_is_off_by_a_step_over_the_root_of_twelve(slope):
     assert np.abs(off).max() <= 0.5 + 1e-9 and abs(off.mean()) < 5 / np.sqrt(12 * 4000)
     # a uniform number has E x^4 = 1/80, so its square is known to sqrt((1/80 - 1/144)/4000)
     assert abs((off**2).mean() - 1 / 12) < 5 * np.sqrt((1 / 80 - 1 / 144) / 4000)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"weights.refresh_s": 4e-4, "weights.stuck_fraction": 0.3},
+        {"weights.drift_exponent": 0.3, "weights.bits": 5},
+        {"weights.device": load_device("reram-gong2018"), "weights.dead_fraction": 0.2},
+        {"weights.device": load_device("pcm-nandakumar2020")},
+    ],
+)
+def test_weights_at_several_times_are_those_of_each(small, more):
+    """As trials between two writes read them, some written earlier than others."""
+    chip = chip_of(small, {"weights.leak_tau_s": 0.005, **more})
+    store = chip.parts.array.weights
+    store.add(np.where(np.arange(small[1].size) % 2, 0.3, 0.0), 1, 150_000)
+    times = [150_000 + 70_001 * k for k in range(12)]
+    trials = list(range(5, 17))
+    each = np.array([store.weights(t, k) for t, k in zip(times, trials, strict=True)])
+    found = store.weights_at(times, trials)
+    np.testing.assert_array_equal(found, each)
+    assert len(np.unique(found, axis=0)) == 12

@@ -10,7 +10,9 @@ from shown import fact, row_of, spoken, tables_of, texts_of
 import sims
 from hardware.params import marked
 from perturb import InputError
+from reports import vocabulary
 from reports.loading import of_run
+from reports.studies import learning_ablation
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
 from sims.studies.learning_ablation import BESIDE_OTHERS, SELDOM
@@ -290,6 +292,24 @@ def changed(run, **values):
         # a twentieth of what is left is its standard error
         summary.loc[own, ["value", "low", "high", "stderr"]] = (*three, (1 - three[0]) / 20)
     return dataclasses.replace(run, tables={**run.tables, "summary": summary})
+
+
+def test_what_raises_the_error_at_the_end_is_said_beside_what_costs_evaluations():
+    """A device that doubles E, and does not cost an evaluation to the goal."""
+    rows = {(vocabulary.ALL, "error"): {"value": 0.2, "stderr": 0.005}}
+    for name, value, stderr in (
+        ("weights.device", 0.1, 0.005),
+        ("error_unit.noise", 0.195, 0.0001),  # sure, and too little to matter
+        ("error_unit.bits", 0.15, 0.03),  # much, and not sure
+    ):
+        rows[f"all but {name}", "error"] = {"value": value, "stderr": stderr}
+    names = ["weights.device", "error_unit.noise", "error_unit.bits"]
+    said = learning_ablation._errors(rows, names)
+    assert said == (
+        "0.2 on the chip as it is, raised by weights.device (2 times that of a chip without it,"
+        " 0.1)"
+    )
+    assert learning_ablation._errors(rows, names[1:]) == ""
 
 
 @pytest.mark.slow

@@ -183,6 +183,7 @@ def test_the_way_from_data_and_a_chip_to_a_decision(command):
         "ablate",
         "dies",
         "require",
+        "report",
         "run",
         "compare",
     ]
@@ -203,3 +204,29 @@ def test_a_chip_or_a_device_is_told_from_an_experiment(command):
             assert status == 2 and f"is the file of a {kind}, not an experiment" in err
             assert f"perturb new mine.toml --{kind} my{kind}.toml" in err
             assert f"--set {key}=my{kind}.toml" in err
+
+
+def test_a_chip_is_no_device_and_a_device_no_chip(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("chip.toml").write_text(CHIP)
+    Path("device.toml").write_text('model = "constant-step"\n[step]\ndw_min = 0.01\n')
+    for option, file, what in (
+        ("--device", "chip.toml", "is the file of a chip, not of a device"),
+        ("--chip", "device.toml", "is the file of a device, not of a chip"),
+    ):
+        status, _, err = command("new", "mine.toml", option, file)
+        assert status == 2 and f"{file}: {what}" in err and err.count("\n") == 1
+        other = {"--device": "--chip", "--chip": "--device"}[option]
+        assert f"perturb new {other}, takes it" in err
+
+
+@pytest.mark.parametrize("other", ["Open", "ajar"])
+def test_classes_that_differ_in_case_alone_are_a_warning(command, tmp_path, monkeypatch, other):
+    monkeypatch.chdir(tmp_path)
+    sensors()
+    table = pd.read_csv("sensors.csv")
+    table.loc[table.index[::9], "state"] = other
+    table.to_csv("sensors.csv", index=False)
+    status, out, _ = command("new", "mine.toml", "--data", "sensors.csv")
+    assert status == 0
+    assert ("Warning: classes Open and open differ only in case" in out) == (other == "Open")

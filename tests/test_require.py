@@ -84,7 +84,7 @@ def sought(condition):
 
 
 MEAN = Condition(COSINE, {}, "", 0, looks_up_to(256), 0.05)
-SHARE = MEAN._replace(runs=10)
+SHARE = MEAN._replace(runs=10, looks=looks_up_to(256, 1))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,19 @@ def test_bisection_finds_every_place_in_as_many_decisions_as_it_says(length):
             assert end.value == last and asked <= decisions(length)
 
 
+@pytest.mark.parametrize("last", range(-1, 40))
+def test_the_ideal_value_is_asked_only_where_the_first_worse_ones_are_not_met(last):
+    asks = bisection(40)
+    asked = [next(asks)]
+    try:
+        while True:
+            asked.append(asks.send(asked[-1] <= last))
+    except StopIteration:
+        assert (0 in asked) == (last < 19) and asked[0] == 39
+
+
 def test_looks_double_up_to_the_most():
+    assert looks_up_to(16, 1) == (1, 2, 4, 8, 16)
     assert looks_up_to(64) == (4, 8, 16, 32, 64)
     assert looks_up_to(50) == (4, 8, 16, 32, 50) and looks_up_to(4) == (4,)
 
@@ -140,7 +152,9 @@ def test_repeats_that_cannot_tell_are_refused_before_anything_runs():
     # the same of what is to be rare
     rare = shares._replace(wanted=Wanted("diverged", False, 0.1))
     assert not can_tell(33, rare) and can_tell(33, rare._replace(looks=looks_up_to(64)))
-    with pytest.raises(InputError, match="repeats = 8: too few to tell .* at least [0-9]+"):
+    with pytest.raises(
+        InputError, match="repeats = 8: too few to tell .*: give --repeats 6[0-9] or"
+    ):
         plan_requirement("xor-learning", [BITS], {"training.runs": 1}, "solved>=0.9", repeats=8)
 
 
@@ -220,6 +234,17 @@ def test_bits_are_whole_and_the_next_value_is_not_met(law):
     assert row["low"] >= 0.9 > row["next_high"]
 
 
+def test_no_converter_is_drawn_beyond_the_most_bits(law, tmp_path):
+    law(lambda noise, spread, bits: 2.0 ** (-bits) * 1e5 if bits else 0.0)
+    sims.run_requirement("xor", [BITS], workers=0, out=tmp_path)
+    axis = reports.load(tmp_path).plot().axes[0]
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    places = axis.get_xticks()
+    assert labels[-1] == "off" and places[-1] > 24 and "0" not in labels
+    drawn = np.concatenate([each[0].get_xdata() for each in axis.containers])
+    assert 0 not in drawn and places[-1] in drawn
+
+
 def test_where_nothing_limits_and_where_something_else_does(law, command):
     law(lambda noise, spread, bits: 0.0)
     assert sims.run_requirement("xor", [BITS], workers=0).iloc[0]["status"] == ALL
@@ -267,7 +292,10 @@ def test_it_is_stored_and_shown_like_a_sweep(law, command):
     law(lambda noise, spread, bits: noise / 0.1)
     words = ("require", "xor", NOISE, "--range", f"{NOISE}=1e-3:1", "--workers", "0")
     status, out, err = command(*words, "--out", "out", "--set", "estimation.trials=16")
-    assert status == 0 and f"{NOISE}=0.001: met" in err
+    assert status == 0 and f"{NOISE}=0.0316: met" in err
+    # before anything has run: 31 values, 7 decisions by 34 repeats each, the mean of 4 and 64
+    assert err.startswith("31 values, of which a bisection judges at most 7, by 4 to 64 repeats:")
+    assert "some 238 repeats in all" in err.splitlines()[0]
     flat = " ".join(out.split())
     assert "mean cosine of z = Hv >= 0.9 is met up to" in flat
     assert "errs with a probability of at most 5 %" in flat
@@ -276,6 +304,7 @@ def test_it_is_stored_and_shown_like_a_sweep(law, command):
     status, out, _ = command("report", "out", "--format", "html,md,csv,parquet,tex,png")
     assert status == 0
     page = Path("out/report.html").read_text()
+    assert "<title>xor, what it requires, compare - perturb</title>" in page
     assert "what it requires" in page and "least demanding value" in page
     assert "| key |" in Path("out/report.md").read_text()
     frame = pd.read_csv("out/summary.csv")
@@ -400,10 +429,12 @@ def test_learning_counts_runs_over_all_repeats(tmp_path):
     frame = sims.run_requirement("xor-learning", [NOISE], out=tmp_path, set=small, workers=0)
     row = frame.iloc[0]
     assert row["status"] == NONE and row["next"] == 0 and row["next_mean"] == 0
-    # 4 repeats of 5 runs, none of them solved
-    level = 0.05 / (decisions(82) * 5)
+    # 4 repeats of 5 runs, none of them solved: after two, half of them might be
+    level = 0.05 / (decisions(82) * 7)
     assert row["next_high"] == pytest.approx(1 - level ** (1 / 20), rel=1e-9)
+    assert row["next_high"] < 0.5 < 1 - level ** (1 / 10)
     assert row["next_repeats"] == 4
+    assert row["judged"] == 3  # the worst, the middle and the ideal one
 
 
 SMALL = {"estimation.trials": 16, "run.fidelity": "batch"}

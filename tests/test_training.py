@@ -407,6 +407,10 @@ def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):
     run = learn(**set)
     row = run.advice.set_index("setting").loc[key]
     assert row["mind"] and setting in row["why"]
+    # what is a limit is none to aim at
+    limits = {"chip.error_unit.bits": "at least", "chip.weights.leak_tau_s": "at least"}
+    limits["chip.weights.device, a pulse"] = "at most"
+    assert row["bound"] == limits.get(key, "")
     assert not learn().advice["mind"].any()
 
 

@@ -1,5 +1,7 @@
 """The weights of one die: what its cells hold, how they decay, and how they are written."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from hardware.cells import REFERENCE, Cells
@@ -71,6 +73,20 @@ class WeightStore:
         t = self._elapsed_s(now_ns)
         return self._apparent(self._aged(t), reading, t)
 
+    def weights_at(self, times_ns: Sequence[int], readings: Sequence[int]) -> Array:
+        """`weights` at several times between two writes, each with the number of its reading:
+        (times, n), to the same bits.
+        """
+        device = self.cells.params
+        own = device.law.paired or device.leak or device.drift or device.flicker
+        # a device's own decay, and noise that differs in every reading: one after another
+        if own or not self._decays:
+            return np.array([self.weights(*each) for each in zip(times_ns, readings, strict=True)])
+        hidden = self._aged(self._elapsed_s(np.array(times_ns, np.int64)[:, None]))
+        # the noise of writing stays until the next write: that of cells at 0
+        noise = apparent(self.cells, np.zeros(self.cells.n), self.seed, self.written)
+        return np.where(self.stuck, self.params.stuck_value, hidden + noise - self.reference)
+
     def held(self, now_ns: int) -> tuple[Array, Array]:
         """What the cells hold at a time, against their references, without what a reading adds,
         (n,); and the number of the level that each is at, from 0, or -1.
@@ -112,7 +128,7 @@ class WeightStore:
         w = apparent(self.cells, hidden, self.seed, self.written, reading % MAX_READS, elapsed_s)
         return np.where(self.stuck, self.params.stuck_value, w - self.reference)
 
-    def _elapsed_s(self, now_ns: int) -> Array:
+    def _elapsed_s(self, now_ns: int | Array) -> Array:
         last = self.since_ns
         if (last == last.flat[0]).all():  # as of weights that do not learn: one time is faster
             last = last.flat[:1]

@@ -1,7 +1,7 @@
 """How the cost of imperfections to learning is shown: first what limits."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from reports.formats import Cell, Estimate, count, joules, percent, seconds
 from reports.frames import Frames, Swept, View
 from reports.studies.crossed import (
     RUNS,
+    SURE,
     Row,
     at_most,
     gain,
@@ -49,6 +50,7 @@ SHOWN = {
     "cost": named("cost"),
     "saved": named("saved", percent),
 }
+WORSE = 0.1  # of E at the end: less is not worth a sentence
 ESTIMATED = ("solved", "solved_more", "cost", "saved")
 
 
@@ -121,6 +123,8 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
     sentences = []
     if saved:
         sentences.append(_limiting(rows, saved))
+    if worse := _errors(rows, list(saved)):
+        sentences.append(("The error E at the end:", worse))
     alone = {
         name.removeprefix(f"{ONLY} "): row
         for (name, measure), row in rows.items()
@@ -161,6 +165,26 @@ def _limiting(rows: dict[tuple[str, str], Row], saved: dict[str, Row]) -> tuple[
             f" {max(at_most(bound), 0)} % of the evaluations that a solved run takes"
         ),
     )
+
+
+def _errors(rows: dict[tuple[str, str], Row], names: Sequence[str]) -> str:
+    """What raises E at the end, which evaluations to the goal do not tell; "" if nothing does."""
+    own = rows[ALL, "error"]
+    found = {}
+    for name in names:
+        other = rows[f"{ALL_BUT} {name}", "error"]
+        # the same starts and dies: as if they were others, which makes it less sure than it is
+        reach = SURE * math.hypot(own["stderr"], other["stderr"])
+        # NaN, of an error that is not known, compares as false
+        if own["value"] - other["value"] > max(reach, WORSE * other["value"]):
+            found[name] = other["value"]
+    if not found:
+        return ""
+    each = (
+        f"{name} ({own['value'] / value:.3g} times that of a chip without it, {value:.3g})"
+        for name, value in sorted(found.items(), key=lambda item: item[1])
+    )
+    return f"{own['value']:.3g} on the chip as it is, raised by {' and '.join(each)}"
 
 
 def _spent(rows: dict[tuple[str, str], Row], name: str) -> float:

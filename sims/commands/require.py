@@ -1,9 +1,8 @@
 """The command that seeks requirements."""
 
-import logging
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,10 +12,7 @@ from sims.commands.results import Wanted
 from sims.commands.sweep import Cluster, Retry, Workers, print_failed, so_far
 from sims.completion import numbers
 from sims.log import begin_log
-from sims.terminal import LOG, Bars, Interrupted, say
-
-if TYPE_CHECKING:
-    from reports.studies.require.search import Search
+from sims.terminal import Bars, Interrupted, say
 
 app = typer.Typer()
 
@@ -65,7 +61,7 @@ def require(
     command again resumes where it was interrupted.
     """
     from reports.loading import load
-    from reports.store.sweep_results import sweep_status
+    from sims.commands.told import Told
     from sims.experiment.loading import parse_settings
     from sims.sweeps.ladder import parse_spans
     from sims.sweeps.require import plan_requirement, pool_for
@@ -88,56 +84,24 @@ def require(
     workers_ = pool_for(plan, workers, cluster)
     try:
         with Bars(quiet=quiet) as bars:
-            shown: dict[str, int] = {}
-
-            def progress(found: list["Search"], ended: int) -> None:
-                _show(bars, keys, found, shown, ended)
-
-            seek(plan, directory, workers_, retry, progress)
+            seek(plan, directory, workers_, retry, Told(bars, plan).tell)
     # cells that have ended are stored: nothing is lost but those under way
     except Interrupted:
         say(f"perturb: interrupted; {so_far(directory)}")
         raise typer.Exit(130) from None
     output.results(load(directory))
+    _end(output, directory)
+
+
+def _end(output: Output, directory: Path) -> None:
+    """What failed, and where the results are; ends with status 2 where something did."""
+    from reports.store.sweep_results import sweep_status
+
     failed = sweep_status(directory).failed
-    if not (quiet or json):
+    if not (output.quiet or output.json):
         print_failed(failed)
     next_ = f"perturb report {shlex.quote(str(directory))}"
     output.end(directory, f"Results are in {directory}. Next: {next_}")
     if failed:
         say(f"perturb: {len(failed)} cells failed; --retry runs them again")
         raise typer.Exit(2)
-
-
-def _show(
-    bars: Bars, keys: list[str], found: list["Search"], shown: dict[str, int], ended: int
-) -> None:
-    """What has been judged since the last time: on the bars of a terminal, or else in lines, with
-    one every ten seconds of how many cells have ended, and of how many that may yet be needed.
-    """
-    from perturb.settings import toml
-    from reports.studies.require.search import TOGETHER, decisions
-
-    if not bars.shown:
-        # values that are still to be judged, each by as many repeats as this one wants
-        left = sum(
-            (decisions(len(each.points)) - len(each.tested)) * each.wants[1]
-            for each in found
-            if each.wants is not None
-        )
-        bars.advance("search", ended, ended + left)
-    # that of all together comes once each key has its value
-    for name, each in zip([*keys, TOGETHER], found, strict=False):
-        tested = list(each.tested.items())
-        if bars.shown or bars.quiet:
-            total = len(tested) if each.wants is None else decisions(len(each.points))
-            repeats = "" if each.wants is None else f"{each.wants[1]} repeats"
-            bars.advance(name, len(tested), total, repeats)
-        for place, judged in tested[shown.get(name, 0) :]:
-            values = " ".join(f"{key}={toml(key, x)}" for key, x in each.points[place].items())
-            line = f"{values}: {judged.status}, {judged.mean:.4g} after {judged.repeats} repeats"
-            if bars.shown or bars.quiet:
-                LOG.info("%s", line)
-            else:
-                say(line, logging.INFO)
-        shown[name] = len(tested)

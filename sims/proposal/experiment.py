@@ -152,6 +152,14 @@ def _said(columns: Columns, target: np.ndarray, names: Sequence[str]) -> list[st
         f"Inputs, standardised: {one_line(cut(', '.join(columns.inputs), 400))}"
         f" ({len(columns.inputs)}).",
     ]
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(name.casefold(), []).append(one_line(cut(name, 30)))
+    if same := next((each for each in alike.values() if len(each) > 1), None):
+        lines.append(
+            f"Warning: classes {' and '.join(same)} differ only in case: if they are one, write it"
+            " in one way."
+        )
     if columns.ignored:
         left = (
             f"{name or 'a column without a name'} {why}" for name, why in columns.ignored.items()

@@ -130,7 +130,7 @@ def plan_requirement(
     settings = {**{key: value for key, value in ALONE[study].items() if key not in given}, **given}
     own = contents.experiment(settings)
     warn_of_unused(own, name_or_path, given, keys)
-    condition = _condition(own, wanted, quantity, looks_up_to(repeats))
+    condition = _condition(own, wanted, quantity, repeats)
     ladders = {key: ladder(key, spans.get(key), steps_per_decade) for key in keys}
     sweep = Sweep(vary=dict(ladders), repeats=repeats)
     data, folder = changed(contents.data, contents.folder, settings)
@@ -168,7 +168,8 @@ def _check_repeats(length: int, condition: Condition) -> None:
     """InputError if so few repeats could not tell, whatever they gave."""
     given = condition.looks[-1]
     needed = given
-    while not can_tell(length, condition._replace(looks=looks_up_to(needed))):
+    first = condition.looks[0]
+    while not can_tell(length, condition._replace(looks=looks_up_to(needed, first))):
         needed += 1
         # of no number of repeats
         if needed > given + 10_000:
@@ -176,7 +177,7 @@ def _check_repeats(length: int, condition: Condition) -> None:
     if needed > given:
         raise InputError(
             f"repeats = {given}: too few to tell that mean {condition.wanted}, even where every run"
-            f" meets it: at least {needed}"
+            f" meets it: give --repeats {needed} or more"
         )
 
 
@@ -217,7 +218,7 @@ def _check_keys(
 
 
 def _condition(
-    own: Experiment, wanted: str | None, quantity: str | None, looks: tuple[int, ...]
+    own: Experiment, wanted: str | None, quantity: str | None, repeats: int
 ) -> Condition:
     view = view_of(own.study)
     assert view.swept is not None
@@ -255,6 +256,8 @@ def _condition(
             f"wanted = {found}: no interval of repeats can tell it: wanted must lie inside its"
             " limits, such as 0.9"
         )
+    # counted in runs, of which a single repeat may have enough
+    looks = looks_up_to(repeats, 1) if count else looks_up_to(repeats)
     return Condition(found, of, unit, own_values[count] if count else 0, looks, 1 - CONFIDENCE)
 
 

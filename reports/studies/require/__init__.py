@@ -253,14 +253,25 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
     wanted = wanted_of(frames)
     figure = sheet(3.6, ONE)
     axis = figure.subplots()
-    values = part[key].to_numpy(float)
+    ladder = [float(value) for value in frames.provenance["sweep"]["vary"][key]]
+    positive = part.loc[part[key] > 0, key].to_numpy(float)
+    off = part[key] == 0
+    wide = len(positive) > 1 and positive.max() > 30 * positive.min()
+    if ladder[0] == 0 and len(ladder) > 2 and ladder[1] > ladder[-1] > 0:
+        # less is worse, and 0 stands for none of it, as of bits: beyond the largest
+        place = ladder[1] * (10 if wide else 1.1)
+        part = part.assign(**{key: part[key].where(~off, place)})
+        if wide:
+            axis.set_xscale("log")
+        if off.any():
+            ticks = (
+                sorted({*positive.tolist()}) if not wide else (10.0 ** _decades(positive)).tolist()
+            )
+            axis.set_xticks([*ticks, place], [*(f"{tick:g}" for tick in ticks), "off"])
     # in equal steps where values go over factors of ten, with 0, of what is off, beside them
-    positive = values[values > 0]
-    if len(positive) > 1 and positive.max() > 30 * positive.min():
-        least = float(positive.min())
-        axis.set_xscale("symlog", linthresh=least, linscale=0.5)
-        decades = np.arange(math.ceil(math.log10(least)), math.log10(positive.max()) + 1e-9)
-        axis.set_xticks([*([0.0] if (values == 0).any() else []), *10.0**decades])
+    elif wide:
+        axis.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.5)
+        axis.set_xticks([*([0.0] if off.any() else []), *10.0 ** _decades(positive)])
     for met, face in ((True, COLOURS[0]), (False, "none")):
         own = part[(part["status"] == MET) == met]
         mean = own["mean"].to_numpy(float)
@@ -278,6 +289,11 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
     axis.axhline(wanted.value, color=INK, linewidth=0.8, linestyle=":")
     axis.set(xlabel=plain(key), ylabel=plain(wanted.called or wanted.measure))
     return finished(figure)
+
+
+def _decades(positive: np.ndarray) -> np.ndarray:
+    least, most = math.log10(positive.min()), math.log10(positive.max())
+    return np.arange(math.ceil(least), most + 1e-9)
 
 
 VIEW = View(

@@ -1,11 +1,14 @@
 """The least demanding value at which what is wanted is met: bisection over a ladder of values, each
 judged by as many repeats as it takes.
 
-A ladder of m values has the ideal one first, the least demanding last. Between a value that is met
-and one that is not, the middle one is judged next, until two neighbours are left: ceil(log2(m - 1))
-decisions after those of the two ends, D in all. A decision looks at its value after 4, 8, 16, ...
-repeats and ends when the confidence interval of the mean lies on one side of what is wanted; at
-each of l looks the mean lies beyond one end of it with probability alpha/(D l). Where a search goes
+A ladder of m values has the ideal one first, the least demanding last. The last is judged first;
+then, between a value that is met and one that is not, the middle one, until two neighbours are
+left: ceil(log2(m - 1)) decisions after those of the two ends, D in all. The ideal value, which is
+met where a worse one is, is judged only where the first middle one is not met: to be sure of what
+is met takes the most repeats. A decision looks at its value after 4, 8, 16, ... repeats (of shares,
+which are counted in runs, 1, 2, 4, ...) and ends when the confidence interval of the mean lies on
+one side of what is wanted; at each of l looks the mean lies beyond one end of it with probability
+alpha/(D l). Where a search goes
 wrong, a decision does, and to the one side where it can, at one of the D values that right ones
 lead to: with probability alpha at most (Bonferroni), however looks and decisions depend on each
 other. A value that the last look leaves open lies within noise of what is wanted: it counts as not
@@ -117,9 +120,9 @@ class Judged(NamedTuple):
     high: float = math.nan
 
 
-def looks_up_to(most: int) -> tuple[int, ...]:
-    """Repeats at which a value is looked at: 4, 8, 16, ... and the most."""
-    doubling = [FIRST_LOOK << i for i in range(most.bit_length()) if FIRST_LOOK << i < most]
+def looks_up_to(most: int, first: int = FIRST_LOOK) -> tuple[int, ...]:
+    """Repeats at which a value is looked at: first, twice as many, ... and the most."""
+    doubling = [first << i for i in range(most.bit_length()) if first << i < most]
     return (*doubling, most)
 
 
@@ -177,17 +180,18 @@ def bisection(length: int) -> Generator[int, bool, int]:
     """Asks of places of a ladder whether it is met there, and returns the last one at which
     it is: -1 if it is not even at the first.
     """
-    # both ends first: where one of them decides, two values are enough
-    if not (yield 0):
-        return -1
-    if length == 1 or (yield length - 1):
+    # where it decides, one value is enough
+    if (yield length - 1):
         return length - 1
-    met = 0
+    met = -1
     unmet = length - 1
     while unmet - met > 1:
-        middle = (met + unmet) // 2
+        # where the first middle value is not met it may be that none is, which the ideal one tells
+        middle = 0 if met < 0 and unmet < length - 1 else (max(met, 0) + unmet) // 2
         if (yield middle):
             met = middle
+        elif middle == 0:
+            return -1
         else:
             unmet = middle
     return met

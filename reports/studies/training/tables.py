@@ -23,8 +23,11 @@ def training(frames: Frames) -> list[Table]:
         shown += classified(frames)
     advice = frames.tables.get("advice")
     if advice is not None and len(advice):
-        columns = only(ADVICE, ("setting", "why", "used", "advised"))
-        note = "each for itself, with all other settings as they are"
+        columns = only(ADVICE, ("setting", "why", "used"))
+        columns |= {"bound": named(""), "advised": ADVICE["advised"]}
+        note = "each for itself, with all other settings as they are; at least, at most: a limit"
+        # of runs of an earlier version
+        advice = advice if "bound" in advice else advice.assign(bound="")
         shown.append(Table("Advice, before anything is run", note, advice, columns, "why"))
     return shown
 

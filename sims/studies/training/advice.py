@@ -53,7 +53,8 @@ def updates_to(share: float, u: Array, values: Array, plan: Plan, most: int = 10
 
 class Advised(NamedTuple):
     """A setting, after a comma what the numbers are if not its value; the value in use and the one
-    advised; mind: whether the advice had better be heeded.
+    advised; mind: whether the advice had better be heeded. bound: "at least" or "at most", where
+    what is advised is a limit and not the best value.
     """
 
     setting: str
@@ -61,6 +62,7 @@ class Advised(NamedTuple):
     advised: float
     mind: bool
     why: str
+    bound: str = ""
 
 
 def advice(
@@ -112,7 +114,7 @@ def _averaging_advice(plan: Plan, limits: Limits, n: int, pulsed: bool) -> Itera
         # fewer writes, of which steps that differ up and down make a drift: theory has no limit
         why += ", and in devices whose steps up and down differ beyond"
     too_many = K > 4 * most and not pulsed
-    yield Advised("training.trials_per_update", float(K), math.ceil(most), too_many, why)
+    yield Advised("training.trials_per_update", float(K), math.ceil(most), too_many, why, "at most")
 
 
 def _error_unit_advice(
@@ -135,7 +137,7 @@ def _error_unit_advice(
             f" {widest:.3g}; learning may stall beyond, where too few of them cross a step"
         )
         stalls = step > widest and not unit.dither
-        yield Advised("chip.error_unit.bits", float(unit.bits), bits, stalls, why)
+        yield Advised("chip.error_unit.bits", float(unit.bits), bits, stalls, why, "at least")
     if noise := unit.noise / math.sqrt(B):
         # noise of dE against the gradient's own part of it, which changes with every D
         share = 2 * noise**2 / max((plan.sigma * g) ** 2, 1e-300)
@@ -170,7 +172,9 @@ def _weights_advice(
             f"a mode of mean curvature learns in {learned:.3g} s of chip time; a leak"
             " should be ten times slower"
         )
-        yield Advised("chip.weights.leak_tau_s", lifetime, 10 * learned, lifetime < learned, why)
+        yield Advised(
+            "chip.weights.leak_tau_s", lifetime, 10 * learned, lifetime < learned, why, "at least"
+        )
     if device.law.balanced and weights.reference == "none":
         points = symmetry_points(fabricate(device, n, experiment.chip.die or 0))
         size = float(np.sqrt((points**2).mean()))
@@ -188,7 +192,7 @@ def _weights_advice(
         else:
             why += "most updates give none"
         few = device.dw_min > 30 * typical
-        yield Advised("chip.weights.device, a pulse", device.dw_min, typical, few, why)
+        yield Advised("chip.weights.device, a pulse", device.dw_min, typical, few, why, "at most")
 
 
 def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> float:
