@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import ttest_ind, ttest_rel
 from shown import tables_of, texts_of
@@ -11,6 +13,7 @@ from shown import tables_of, texts_of
 import reports
 import sims
 from perturb import InputError
+from reports.compare import _facts
 from reports.compare import compare as beside
 from reports.store.sweep_database import Outcome
 from sims.sweeps import cell as cells
@@ -260,3 +263,14 @@ def test_the_command_sets_two_side_by_side(runs, command, tmp_path):
     assert "for 0 the 95 % interval of B - A leaves out 0." in out and out.startswith(
         "A: exclusive or"
     )
+
+
+@pytest.mark.parametrize("alike, other, told", [(0.0, 0.01, False), (0.02, 0.01, True)])
+def test_no_standard_errors_are_told_where_all_runs_of_one_ended_alike(alike, other, told):
+    def run(value, stderr):
+        row = {"subject": "batch", "measure": "test_accuracy", "value": value, "unit": "share"}
+        summary = pd.DataFrame([{**row, "stderr": stderr}])
+        return SimpleNamespace(summary=summary, directory="x", fact_name=lambda row: "accuracy")
+
+    table = _facts(run(1.0, alike), run(0.9, other), [])
+    assert np.isfinite(table.frame["errors"]).tolist() == [told]

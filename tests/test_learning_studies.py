@@ -1,6 +1,7 @@
 """The studies of learning on many dies, and of what each imperfection costs it."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -133,6 +134,13 @@ def test_yield_counts_the_dies_that_solve_enough_starts(mismatched):
     assert fact(mismatched, "evaluations_per_solved", "design") == pytest.approx(per_solved)
     # the first sentence says what limits
     assert spoken(mismatched)[0][0].startswith("The chip's imperfections")
+    # dies have short numbers there, and seeds in the files
+    frames = of_run(
+        Path(), mismatched.tables, mismatched.experiment.model_dump(), mismatched.provenance
+    )
+    headings, rows = texts_of(tables_of(frames)[1])
+    assert headings[0] == "die" and sorted(row[0] for row in rows) == ["1", "2", "3"]
+    assert mismatched.dies["die"].max() > 3
 
 
 def test_a_chip_is_compared_with_itself_exactly():
