@@ -117,3 +117,18 @@ def test_a_sweep_of_bits_shows_the_share_beside_the_prediction(tmp_path):
     page = tmp_path / "page"
     reports.export(tmp_path, ["html"], page)
     assert "predicted gradient share" in (page / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_learning_stalls_where_converters_let_nothing_through():
+    few = {"training.updates": 3000, "training.decay": 2000, "training.control": False}
+    right = {}
+    for bits in (2, 8):
+        run = sims.run_experiment(
+            "digits-array-learning", {**few, "chip.array.output_bits": bits, "training.records": 1}
+        )
+        facts = run.summary.set_index("measure")["value"]
+        right[bits] = facts["test_accuracy"]
+        assert (facts["predicted_gradient_share"] < 0.5) == (bits == 2)
+    # by chance one of ten
+    assert right[2] < 0.2 and right[8] > 0.8
