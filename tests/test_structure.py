@@ -69,7 +69,7 @@ FLOORS = {
         {"signals"},
         {"event_chip"},
         {"chip", "learning_chip"},
-        {"on_chip"},
+        {"columns", "on_chip"},
         {"training"},
     ],
     # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late

@@ -9,8 +9,8 @@ from reports.studies.training.tables import notes, training, verdicts, warnings
 
 SWEPT = Swept(
     ("subject",),
-    ("solved", "ever_solved", "error", "test_accuracy", "evaluations_to_goal"),
-    {"error": "predicted_error"},
+    ("solved", "ever_solved", "error", "test_accuracy", "evaluations_to_goal", "gradient_share"),
+    {"error": "predicted_error", "gradient_share": "predicted_gradient_share"},
     ("solved", 0.5),
     # shares of runs, whose intervals are those of counts
     dict.fromkeys(("solved", "ever_solved", "diverged"), "training.runs"),

@@ -64,6 +64,8 @@ FURTHER = (
     "ended_at",
     "alignment",
     "gap_to_exact",
+    "gradient_share",
+    "predicted_gradient_share",
     "stable_learning_rate",
     "calibrated_sigma",
     "calibrated_rate",

@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from hardware.columns import predicted_share
 from hardware.device import fabricate, symmetry_points
+from hardware.parts.converter import MAX_BITS
 from hardware.timing import Timing
 from perturb.networks.objective import Objective
 from perturb.theory.amplitude import best_sigma
@@ -20,6 +22,7 @@ from sims.studies.training.options import Training
 from sims.studies.training.theory import Limits, limits_at, stable_rate, whole_periods
 
 LOOKED = 64  # patterns whose own gradients are looked at, for what a converter does to them
+STALLED = 0.5  # share of the gradient below which learning counts as stalled
 CROSSING = 4  # patterns that should cross a step of the converter in a trial
 
 
@@ -76,6 +79,7 @@ def advice(
         *_newton_advice(experiment, objective, w, plan, limits),
         *_averaging_advice(plan, limits, w.size, experiment.chip.weights.device.dw_min > 0),
         *_error_unit_advice(experiment, objective, w, plan, g),
+        *_columns_advice(experiment, objective, w, plan),
         *_weights_advice(experiment, plan, schedule, limits, w.size, g),
     ]
     return limits, pd.DataFrame(rows, columns=list(Advised._fields))
@@ -153,6 +157,35 @@ def _error_unit_advice(
         yield Advised("estimation.sigma", plan.sigma, best, share > 1, why)
 
 
+def _columns_advice(
+    experiment: Setup, objective: Objective, w: Array, plan: Plan
+) -> Iterator[Advised]:
+    """Of the bits of the converters of an array's columns: the fewest that do not stall it."""
+    chip = experiment.chip
+    if not (used := chip.array.output_bits):
+        return
+    looked = some_patterns(objective)
+
+    def share(bits: int) -> float:
+        array = chip.array.model_copy(update={"output_bits": bits})
+        return predicted_share(chip.model_copy(update={"array": array}), looked, w, plan.sigma)
+
+    own, advised = share(used), used
+    # the share grows with the bits
+    while advised < MAX_BITS and not share(advised) >= STALLED:
+        advised += 1
+    while advised > 1 and share(advised - 1) >= STALLED:
+        advised -= 1
+    step = 2 * chip.array.output_range / 2**used
+    why = (
+        f"a step of the converters of the columns is {step:.3g}, in the middle of"
+        f" which perturbations are hidden: {own:.2g} of the gradient passes them at the"
+        f" start; with less than {STALLED:g} learning stalls, unless noise of the"
+        " columns dithers"
+    )
+    yield Advised("chip.array.output_bits", float(used), float(advised), used < advised, why)
+
+
 def _weights_advice(
     experiment: Setup, plan: Plan, schedule: Timing, limits: Limits, n: int, g: float
 ) -> Iterator[Advised]:
@@ -207,11 +240,10 @@ def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> floa
     (cross entropy) or with its root: with fewer there may be none, and nothing changes any more.
     All that is less than q/2 is read as 0.
     """
-    S = objective.n_patterns
     E = objective.error(w)
     g = float(np.linalg.norm(objective.gradient(w)))
-    B = plan.batch or S
-    looked = np.unique(np.linspace(0, S - 1, min(S, LOOKED)).round().astype(int))
+    B = plan.batch or objective.n_patterns
+    looked = _looked(objective)
     slopes = np.array([np.linalg.norm(objective.subset(np.array([s])).gradient(w)) for s in looked])
     # one pattern's E(w + D) - E(w - D): 2 D.g of its own, and the noise of two readings
     spread = np.sqrt((2 * plan.sigma * slopes) ** 2 + 2 * plan.reading.noise**2)
@@ -223,6 +255,16 @@ def widest_step(objective: Objective, w: Array, plan: Plan, goal: float) -> floa
     left = min(1.0, goal / E) if E > 0 else 1.0
     entropy = "cross_entropy" in str(getattr(getattr(objective, "network", None), "error", ""))
     return min(by_noise, B * d * (left if entropy else math.sqrt(left)) / CROSSING, 2 * goal)
+
+
+def _looked(objective: Objective) -> Array:
+    S = objective.n_patterns
+    return np.unique(np.linspace(0, S - 1, min(S, LOOKED)).round().astype(int))
+
+
+def some_patterns(objective: Objective) -> Objective:
+    """The same network on a few of the patterns."""
+    return objective.subset(_looked(objective))
 
 
 def _newton_advice(

@@ -22,6 +22,7 @@ from sims.problem import (
 )
 from sims.studies.training.advice import advice
 from sims.studies.training.classified import confusions
+from sims.studies.training.columns import passed
 from sims.studies.training.energy import energy_table
 from sims.studies.training.options import Training
 from sims.studies.training.records import forget, rows_of
@@ -68,6 +69,7 @@ def training(
         # all made before the first result: a setting that cannot be ends everything
         listed = list(_listed(experiment, task, trainable, helpers))
         yield "advice", advised
+        share = passed(experiment, first, w, plan)
 
         table = pd.DataFrame()
         tables: dict[str, pd.DataFrame] = {}
@@ -103,7 +105,7 @@ def training(
                     parts = [tables[which], new_rows] if which in tables else [new_rows]
                     tables[which] = pd.concat(parts, ignore_index=True)
                     yield which, tables[which]
-                yield "summary", facts(summary(table, experiment, limits, plan))
+                yield "summary", facts([*summary(table, experiment, limits, plan), *share])
             if stopped:
                 raise Stopped
     forget(problem.scratch, experiment)
