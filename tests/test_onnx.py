@@ -1,6 +1,7 @@
 """Networks in ONNX files: read, computed, written, and learned with."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import tomllib
@@ -581,9 +582,10 @@ def mine(tmp_path, monkeypatch):
     return tmp_path / "mine.toml"
 
 
-def test_the_file_that_is_kept_is_the_one_that_is_made():
-    made = digits()
-    assert onnx.load(COMMITTED) == made
+@pytest.mark.parametrize("make", [digits, small])
+def test_the_files_that_are_kept_are_those_that_are_made(make):
+    made = make()
+    assert onnx.load(COMMITTED.with_stem(make.__name__)) == made
     onnx.checker.check_model(made, full_check=True)
 
 
@@ -599,6 +601,8 @@ def test_a_run_of_a_file_needs_no_code(command, tmp_path):
     assert (summary["energy_j"].dropna() > 0).all() and summary["energy_j"].notna().any()
     written = tomllib.loads(Path("run/experiment.toml").read_text())
     assert (tmp_path / "run" / written["network"]["file"]).resolve() == COMMITTED
+    packages = json.loads(Path("run/provenance.json").read_text())["packages"]
+    assert packages["onnx"] == onnx.__version__ and "numpy" in packages
     digest = hashlib.sha256(COMMITTED.read_bytes()).hexdigest()
     assert written["network"]["sha256"] == digest
 

@@ -298,8 +298,8 @@ class Objective(SecondDerivatives, SomeWeights):
         -----
         Its gradient is that of E at these weights, its Hessian the block of H in their rows and
         columns. Estimates, theory, learning and chips take it as any other; of the compiled kernels
-        of an `MLP` that of learning does, and those of estimates do not. `whole_weights` of it puts weights back
-        among those that are held, `unrestricted` is this objective.
+        of an `MLP` that of learning does, and those of estimates do not. `whole_weights` of it puts
+        weights back among those that are held, `unrestricted` is this objective.
 
         Examples
         --------
