@@ -429,3 +429,10 @@ def test_patterns_are_cut_into_equal_parts_that_fit(monkeypatch):
     cuts = {len(o._chunks): o._chunks for o in (objective, objective.in_float32())}
     assert cuts[3] == [slice(0, 4), slice(4, 8), slice(8, 12)]
     assert cuts[2] == [slice(0, 6), slice(6, 12)]
+
+
+@pytest.mark.parametrize("shape", [[4], [1, 2, 2]])
+def test_no_patterns_are_one_clear_line(shape):
+    net = Layers(shape, ["flatten", "linear 2"] if len(shape) > 1 else ["linear 2"])
+    with pytest.raises(InputError, match=r"x has shape \(0, 4\), but the network has 4 inputs"):
+        net.objective(np.ones((0, *shape)), np.ones((0, 2)))

@@ -200,7 +200,7 @@ class LayersObjective(Objective):
         self.network = network
         flat = np.asarray(x)
         if flat.shape[1:] == network.input_shape:
-            flat = flat.reshape(len(flat), -1)
+            flat = flat.reshape(len(flat), network.n_inputs)
         self.x, self.target = as_patterns(
             flat, target, network.n_inputs, network.n_outputs, network.error
         )
