@@ -3,6 +3,7 @@ exact R{backprop}.
 """
 
 import time
+from dataclasses import replace
 from math import nan
 from typing import Any, NamedTuple
 
@@ -73,9 +74,7 @@ def compare_methods(
         # equal evaluations, not equal trials: that is what a chip pays for
         trials = max(3, round(evaluations / method.evaluations_per_trial))
         chip = _chip(experiment, problem, candidate)
-        varies = ErrorVaries(chip.objective, chip.w, candidate.sigma, chip.presented)
-        noise = varies.on(chip.params)
-        predicted = _prediction(problem, chip, candidate, known, trials, experiment, noise.variance)
+        predicted = _prediction(problem, chip, candidate, known, trials, experiment)
         start = time.perf_counter()
         done = 0
         estimate: Estimate | None = None
@@ -117,12 +116,6 @@ def compare_methods(
                 chip, chip.fault_free, candidate, trials, known, progress, should_stop
             )
             stopped = faultless is None
-        says = (
-            [*predicted.warnings, f"no prediction: {noise.why}"]
-            if noise.why
-            else predicted.warnings
-        )
-        fixed["warnings"] = together([*says, *estimate.unknown])
         summary += _summary_rows(candidate, estimate, compared, predicted, chip, faultless, fixed)
         weights.append(_weights(candidate, problem, compared))
         timeline += [(candidate.method, candidate.code, *interval) for interval in chip.trace]
@@ -166,10 +159,11 @@ def _prediction(
     known: list[Curvature],
     trials: int,
     experiment: Setup,
-    noise: float,
 ) -> Prediction:
-    """noise: variance of an evaluation of E."""
-    return predict(
+    """With a warning of what cannot be predicted."""
+    varies = ErrorVaries(chip.objective, chip.w, candidate.sigma, chip.presented)
+    noise = varies.on(chip.params)
+    predicted = predict(
         problem.objective,
         problem.w,
         problem.v,
@@ -177,12 +171,14 @@ def _prediction(
         chip.design.code,
         candidate.sigma,
         candidate.r,
-        noise**0.5,
+        noise.variance**0.5,
         experiment.estimation.presentation,
         known,
         trials,
         experiment.run.seed,
     )
+    says = [f"no prediction: {noise.why}"] if noise.why else []
+    return replace(predicted, warnings=[*predicted.warnings, *says])
 
 
 def _without_faults(
@@ -296,7 +292,7 @@ def _summary_rows(
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": fixed["warnings"],
+                "warnings": together([*predicted.warnings, *estimate.unknown]),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.timing.busy, key=chip.timing.busy.__getitem__),
                 "busiest_share": max(chip.timing.busy.values()),
