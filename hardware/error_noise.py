@@ -159,7 +159,7 @@ def carried_to_error(objective: Objective, w: Array, sigma: float, seed: int = 0
     found = Carried()
     E = ERRORS[net.error]
     shape = net.input_shape if isinstance(net, Layers) else (net.layers[0],)
-    some = max(1, AT_ONCE // chain.size)
+    some = max(1, AT_ONCE // (8 * chain.size))
     for first in range(0, whole.n_patterns, some):
         rows = slice(first, first + some)
         y = np.ascontiguousarray(whole.x[rows].T).reshape(*shape, -1)

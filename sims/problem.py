@@ -19,7 +19,7 @@ from perturb.networks.onnx.network import OnnxLayers
 from perturb.theory.quadratic import Curvature, curvatures
 from reports.studies.facts import FACTS
 from sims.data.classes import Classes, class_weights, weighted_targets
-from sims.data.loading import class_names, load_data, load_states
+from sims.data.loading import Parts, class_names, load_parts, load_states
 from sims.data.starts import read_starts
 from sims.experiment.network import KINDS
 from sims.experiment.schema import Setup
@@ -92,7 +92,8 @@ class Interruptible(Objective):
 
 @dataclass(frozen=True)
 class Problem:
-    """The network, its objective, weights w (n,) and direction v (n,). scratch: how files beside
+    """The network, its objective, weights w (n,) and direction v (n,). parts: the data, those held
+    back too, as they were loaded; None of states. scratch: how files beside
     the results begin that store what was done of long work; None stores nothing. known: curvatures
     by presentation, as far as they were asked for. say: tells the user a line at once, such as how
     long the work will take. summary_only: whether no other table is looked at.
@@ -102,6 +103,7 @@ class Problem:
     objective: Objective
     w: Array
     v: Array
+    parts: Parts | None = field(default=None, repr=False)
     scratch: Path | None = None
     say: Callable[[str], object] = lambda line: None
     known: dict[str, list[Curvature]] = field(default_factory=dict, repr=False)
@@ -126,13 +128,15 @@ def prepare(experiment: Setup) -> Problem:
             " that, with an output for each class, or remove class_weight"
         )
     objective: Objective
+    parts = None
     if KINDS[experiment.network.kind].states:
         values = experiment.network.values
         assert values is not None  # such a kind has the key
         states = load_states(experiment.data, network.n_outputs, values)
         objective = network.objective(states)
     else:
-        x, target = load_data(experiment.data, network.n_inputs, network.n_outputs)
+        parts = load_parts(experiment.data, network.n_inputs, network.n_outputs)
+        target = parts.target
         # cross-entropies take targets as probabilities
         if network.error in NEEDS_LINEAR_OUTPUT and not ((target >= 0) & (target <= 1)).all():
             raise InputError(
@@ -140,7 +144,7 @@ def prepare(experiment: Setup) -> Problem:
                 f' "{experiment.data.name}", whose targets are any numbers: set network.error ='
                 ' "squared_error"'
             )
-        objective = network.objective(x, targets_in_error(experiment, target)[0])
+        objective = network.objective(parts.x, targets_in_error(experiment, target)[0])
     w = warmed_up(starts_of(network, experiment)[0], objective, experiment)
     # after the warm-up: v belongs to the point w
     if experiment.direction.kind == "gradient":
@@ -157,7 +161,7 @@ def prepare(experiment: Setup) -> Problem:
     if experiment.direction.norm is not None:
         # a random v is zero with probability zero; a zero gradient was refused above
         v *= experiment.direction.norm / np.linalg.norm(v)
-    return Problem(network, objective, w, v)
+    return Problem(network, objective, w, v, parts)
 
 
 def targets_in_error(experiment: Setup, learned: Array, *more: Array) -> list[Array]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PACKAGES = ("numpy", "scipy", "numba", "simpy", "pandas", "scikit-learn")
+OPTIONAL = ("onnx",)  # extras that may decide about results
 WEIGHTS_ONNX = "weights.onnx"
 INTERRUPTED = "the run was interrupted"
 
@@ -371,7 +372,7 @@ def origin() -> dict[str, Any]:
     return {
         "perturb": perturb.__version__,
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in (*PACKAGES, *filter(_is_there, OPTIONAL))},
         "platform": {
             "system": platform.system(),
             "machine": platform.machine(),
@@ -379,6 +380,13 @@ def origin() -> dict[str, Any]:
         },
         "git": _git_state(),
     }
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def _git_state() -> dict[str, Any] | None:

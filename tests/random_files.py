@@ -4,6 +4,7 @@ and every kind of mistake.
 
 import copy
 import math
+from pathlib import Path
 
 import tomli_w
 from hypothesis import strategies as st
@@ -105,6 +106,7 @@ NETWORKS = [
         },
         {"name": "xor"},
     ),
+    ({"kind": "onnx", "file": str(Path(__file__).parent / "small.onnx")}, {"name": "xor"}),
     ({"kind": "boltzmann", "visible": 3, "hidden": 1}, {"name": "xor"}),
     (
         {"kind": "boltzmann", "visible": 4, "hidden": 0, "values": [-1, 1], "sign": -1},

@@ -264,7 +264,9 @@ def test_the_winner_of_a_pool_is_held_and_the_first_of_equals_wins():
 def test_patterns_may_be_split_pickled_and_shared_among_threads(name, monkeypatch):
     S = 12
     objective, w, v = point(name, S)
-    monkeypatch.setattr("perturb.networks.layers.network.AT_ONCE", 5 * objective.network.chain.size)
+    monkeypatch.setattr(
+        "perturb.networks.layers.network.AT_ONCE", 40 * objective.network.chain.size
+    )
     monkeypatch.setattr("perturb.networks.layers.network.WORTH_THREADS", 1)
     found = []
     for threads in ("1", "3"):
@@ -415,3 +417,33 @@ def test_trials_in_float32_are_those_of_float64_to_its_rounding(code):
         objective, w, v, precision="float32", resume=split.statistics, **settings | {"trials": 156}
     )
     assert (split.gradient == single.gradient).all()
+
+
+def test_rectified_after_a_pool_is_the_same_to_the_bit():
+    layers = ["conv2d 3 3", "relu", "maxpool 2 padding=1", "relu", "maxpool 2 stride=1", "flatten"]
+    net = Layers([1, 9, 9], [*layers, "linear 2"])
+    assert net.chain._order == [0, 2, 1, 4, 3, 5, 6]
+    rng = np.random.default_rng(0)
+    y, w = net.chain.prepare(rng.standard_normal((1, 9, 9, 5))), net.init(0)
+    np.testing.assert_array_equal(net.chain.output(w, y), net.chain.forward(w, y)[0])
+    # of other functions, and of other pools, the order stays
+    for pair in (["tanh", "maxpool 2"], ["relu", "averagepool 2"]):
+        net = Layers([1, 9, 9], ["conv2d 3 3", *pair, "flatten", "linear 2"])
+        assert net.chain._order == [0, 1, 2, 3, 4]
+
+
+def test_patterns_are_cut_into_equal_parts_that_fit(monkeypatch):
+    net = Layers([1, 6], ["conv1d 2 3", "flatten", "linear 2"])
+    # 5 patterns of float64 together, or 10 of float32
+    monkeypatch.setattr("perturb.networks.layers.network.AT_ONCE", 5 * 8 * net.chain.size)
+    objective = net.objective(np.ones((12, 6)), np.ones((12, 2)))
+    cuts = {len(o._chunks): o._chunks for o in (objective, objective.in_float32())}
+    assert cuts[3] == [slice(0, 4), slice(4, 8), slice(8, 12)]
+    assert cuts[2] == [slice(0, 6), slice(6, 12)]
+
+
+@pytest.mark.parametrize("shape", [[4], [1, 2, 2]])
+def test_no_patterns_are_one_clear_line(shape):
+    net = Layers(shape, ["flatten", "linear 2"] if len(shape) > 1 else ["linear 2"])
+    with pytest.raises(InputError, match=r"x has shape \(0, 4\), but the network has 4 inputs"):
+        net.objective(np.ones((0, *shape)), np.ones((0, 2)))

@@ -1,6 +1,7 @@
 """Networks in ONNX files: read, computed, written, and learned with."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import tomllib
@@ -214,6 +215,23 @@ def test_a_last_window_that_is_whole_needs_no_ceil_mode(tmp_path):
     assert network.layers[0] == AveragePool(2)
 
 
+def softplus_or(g, limit=20.0, other="", name="Softplus"):
+    """Softplus as PyTorch exports it: above `limit` the net input itself."""
+    x = g.linear("x", 4, 3)
+    chosen = g("Where", g("Greater", x, g.constant(limit)), other or x, g(name, x))
+    return g.linear(chosen, 3, 2)
+
+
+def test_a_softplus_that_gives_way_to_its_input_is_one(tmp_path):
+    model = of_nodes([4], softplus_or)()
+    network, w = perturb.from_onnx(stored(model, tmp_path / "net.onnx"))
+    assert [str(layer) for layer in network.layers] == ["linear 3", "softplus", "linear 2"]
+    # net inputs on both sides of 20
+    x = 30 * patterns(model, network)
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_allclose(outputs(network, w, x), expected, rtol=0, atol=1e-8)
+
+
 def external(model, folder):
     path = folder / "net.onnx"
     onnx.save(model, path, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
@@ -276,6 +294,26 @@ REFUSED = {
     "operator": (
         of_nodes([4], lambda g: g("Erf", "x")),
         "node Erf_0 (Erf): is an operator that is not supported: use layers of Gemm, MatMul, Add,",
+    ),
+    "a choice elsewhere": (
+        of_nodes([4], lambda g: softplus_or(g, 1.0)),
+        "node Where_3 (Where): is supported of x > 20, x and softplus(x) alone",
+    ),
+    "a choice of something else": (
+        of_nodes([4], lambda g: softplus_or(g, name="Relu")),
+        "node Where_3 (Where): is supported of x > 20, x and softplus(x) alone",
+    ),
+    "a choice by weights": (
+        of_nodes([4], lambda g: g("Where", g.constant([True]), "x", g("Relu", "x"))),
+        "chooses by what is no comparison of an activity",
+    ),
+    "a comparison as an activity": (
+        of_nodes([4], lambda g: g("Relu", g("Greater", "x", g.constant(20.0)))),
+        "is a comparison where an activity is wanted",
+    ),
+    "a comparison with many numbers": (
+        of_nodes([4], lambda g: g("Greater", "x", g.weights(4))),
+        "limit = [",
     ),
     "domain": (
         of_nodes([4], lambda g: g("Relu", "x", domain="com.microsoft")),
@@ -509,7 +547,9 @@ def altered(draw):
                 attribute.ints[draw(st.integers(0, len(attribute.ints) - 1))] = draw(ODD)
             attribute.i = draw(ODD)
         elif what == "operator":
-            node.op_type = draw(st.sampled_from([*OPERATORS, *FOLDED, "Shape", "Constant"]))
+            node.op_type = draw(
+                st.sampled_from([*OPERATORS, *FOLDED, "Greater", "Shape", "Constant"])
+            )
         elif what == "input" and node.input:
             names = [name for each in graph.node for name in (*each.input, *each.output)]
             node.input[draw(st.integers(0, len(node.input) - 1))] = draw(st.sampled_from(names))
@@ -581,9 +621,10 @@ def mine(tmp_path, monkeypatch):
     return tmp_path / "mine.toml"
 
 
-def test_the_file_that_is_kept_is_the_one_that_is_made():
-    made = digits()
-    assert onnx.load(COMMITTED) == made
+@pytest.mark.parametrize("make", [digits, small])
+def test_the_files_that_are_kept_are_those_that_are_made(make):
+    made = make()
+    assert onnx.load(COMMITTED.with_stem(make.__name__)) == made
     onnx.checker.check_model(made, full_check=True)
 
 
@@ -599,6 +640,8 @@ def test_a_run_of_a_file_needs_no_code(command, tmp_path):
     assert (summary["energy_j"].dropna() > 0).all() and summary["energy_j"].notna().any()
     written = tomllib.loads(Path("run/experiment.toml").read_text())
     assert (tmp_path / "run" / written["network"]["file"]).resolve() == COMMITTED
+    packages = json.loads(Path("run/provenance.json").read_text())["packages"]
+    assert packages["onnx"] == onnx.__version__ and "numpy" in packages
     digest = hashlib.sha256(COMMITTED.read_bytes()).hexdigest()
     assert written["network"]["sha256"] == digest
 

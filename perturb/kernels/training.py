@@ -251,8 +251,7 @@ def learn(network, held, rows, sample_every, perturbing, broadcast, updates, w, 
             _show(target, here, goal, all_t)
 
         for p in range(P):  # measure: E of every phase, less that of the first
-            own = effective[p * apart : (p + 1) * apart]
-            _displace(w, amounts[p], gain, D, offset, held.free, own)
+            _displace(w, amounts[p], gain, D, offset, held.free, effective[p * apart :])
         E[:] = 0.0
         for tile in range(tiles):
             all_y[:room] = all_x[tile * room : (tile + 1) * room]

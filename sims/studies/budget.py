@@ -77,20 +77,12 @@ def budget(
         Fact("time_share", share, "share of a trial's time", part, "share")
         for part, share in schedule.busy.items()
     ]
+    says = f"to a cosine of {accuracy:g}, by theory; inf = never{unknown}"
     for name, (trials, seconds, joules) in now.items():
+        measured = trials * method.evaluations_per_trial
         found += [
-            Fact(
-                "trials",
-                trials,
-                f"to a cosine of {accuracy:g}, by theory; inf = never{unknown}",
-                name,
-            ),
-            Fact(
-                "evaluations",
-                trials * method.evaluations_per_trial,
-                "measurements of E for it",
-                name,
-            ),
+            Fact("trials", trials, says, name),
+            Fact("evaluations", measured, "measurements of E for it", name),
             Fact("chip_time", seconds, "chip time for it", name, "s"),
             Fact("energy", joules, "energy for it", name, "J"),
         ]

@@ -4,6 +4,7 @@ exact R{backprop}.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from math import nan
 from typing import Any, NamedTuple
@@ -98,7 +99,7 @@ def compare_methods(
         # equal evaluations, not equal trials: that is what a chip pays for
         trials = max(3, round(evaluations / per_trial))
         chip = _chip(experiment, problem, candidate)
-        predicted, said = _prediction(problem, chip, candidate, known, trials, experiment)
+        predicted = _prediction(problem, chip, candidate, known, trials, experiment)
         name = f"{candidate.method}/{candidate.code}"
         tell = partial(_tell, progress, name, per_trial, evaluations)
         start = time.perf_counter()
@@ -123,7 +124,6 @@ def compare_methods(
             "status": "complete" if estimate.trials == trials else "partial",
             # before the run without faults, which is no part of it
             "wall_time_s": time.perf_counter() - start,
-            "warnings": together([*said, *estimate.unknown]),
         }
         faultless = None
         # what the faults cost: the same die and seed without them
@@ -193,9 +193,10 @@ def _prediction(
     known: list[Curvature],
     trials: int,
     experiment: Setup,
-) -> tuple[Prediction, list[str]]:
-    """What theory says of a candidate on a chip, and the warnings that belong to it."""
-    noise = ErrorVaries(chip.objective, chip.w, candidate.sigma, chip.presented).on(chip.params)
+) -> Prediction:
+    """With a warning of what cannot be predicted."""
+    varies = ErrorVaries(chip.objective, chip.w, candidate.sigma, chip.presented)
+    noise = varies.on(chip.params)
     predicted = predict(
         problem.objective,
         problem.w,
@@ -210,10 +211,8 @@ def _prediction(
         trials,
         experiment.run.seed,
     )
-    said = [*predicted.warnings]
-    if noise.why:
-        said.append(f"no prediction: {noise.why}")
-    return predicted, said
+    says = [f"no prediction: {noise.why}"] if noise.why else []
+    return replace(predicted, warnings=[*predicted.warnings, *says])
 
 
 def _without_faults(
@@ -321,7 +320,7 @@ def _summary_rows(
                 "exact_is_zero": not measured.exact.any(),
                 "primary": fixed["primary"],
                 "status": fixed["status"],
-                "warnings": fixed["warnings"],
+                "warnings": together([*predicted.warnings, *estimate.unknown]),
                 "trial_ns": chip.time_s / estimate.trials * 1e9,
                 "busiest": max(chip.timing.busy, key=chip.timing.busy.__getitem__),
                 "busiest_share": max(chip.timing.busy.values()),

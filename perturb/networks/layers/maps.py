@@ -36,6 +36,7 @@ class ActivationPart(Part):
     def __init__(self, shape: Shape, name: str):
         self.shape = shape
         self.name = name
+        self.rectifies = name == "relu"
 
     def forward(self, w: Array, x: Any) -> tuple[Array, Any]:
         # by its name, and only now: functions do not pickle
@@ -75,19 +76,14 @@ class MaxPoolPart(Fixed):
     are equal.
     """
 
+    picks_largest = True
+
     def __init__(self, windows: Windows):
         self.windows = windows
         self.shape = (windows.channels, *windows.positions)
 
     def output(self, w: Array, y: Any) -> Array:
-        # -inf: padding never wins over an entry
-        views = self.windows.views(self.windows.padded(y, -np.inf))
-        _, first = next(views)
-        # the views are of the input, which must stay as it is
-        largest = first.copy()
-        for _, view in views:
-            np.maximum(largest, view, out=largest)
-        return largest
+        return self.windows.largest(y)
 
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
         largest = self.output(w, y)

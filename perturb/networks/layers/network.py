@@ -23,8 +23,8 @@ from perturb.networks.patterns import as_patterns
 from perturb.threads import WORTH_THREADS, blas_threads, n_threads
 
 T = TypeVar("T")
-# numbers in the largest array of some patterns that are computed together, which stay in cache
-AT_ONCE = 2**20
+# bytes of the largest array of some patterns that are computed together, which stay in cache
+AT_ONCE = 2**23
 # numbers in the arrays of all patterns that are kept from one product to the next, 512 MB; what is
 # more is computed again
 KEPT = 2**26
@@ -200,7 +200,7 @@ class LayersObjective(Objective):
         self.network = network
         flat = np.asarray(x)
         if flat.shape[1:] == network.input_shape:
-            flat = flat.reshape(len(flat), -1)
+            flat = flat.reshape(len(flat), network.n_inputs)
         self.x, self.target = as_patterns(
             flat, target, network.n_inputs, network.n_outputs, network.error
         )
@@ -208,9 +208,6 @@ class LayersObjective(Objective):
         # a batchnorm alone is no product, and still settles
         self.depth = max(1, network.chain.n_products)
         self._E = ERRORS[network.error]
-        at_once = max(1, AT_ONCE // network.chain.size)
-        # always the same chunks, so that sums over them have the same bits on any number of cores
-        self._chunks = [slice(i, i + at_once) for i in range(0, self.n_patterns, at_once)]
         parts = network.chain.parts
         # what forward keeps is about the arrays of all parts
         self._fits = self.n_patterns * sum(part.size for part in parts) <= KEPT
@@ -218,8 +215,13 @@ class LayersObjective(Objective):
         self._passes = Cached(self._both_passes, self.n_weights)
 
     def _prepare(self, dtype: type) -> None:
-        """Make what the first layer takes of each chunk, if it fits."""
+        """Cut the patterns into chunks, and make what the first layer takes of each, if it fits."""
         self._dtype = dtype
+        S = self.n_patterns
+        most = max(1, AT_ONCE // (np.dtype(dtype).itemsize * self.network.chain.size))
+        # as equal as can be
+        size = -(-S // -(-S // most))
+        self._chunks = [slice(i, i + size) for i in range(0, S, size)]
         self._prepared = [self._columns(rows) for rows in self._chunks] if self._fits else []
 
     def _columns(self, rows: slice) -> Any:

@@ -33,6 +33,8 @@ class Part(ABC):
     n_weights = 0
     n_macs = 0
     n_products = 0
+    rectifies = False  # max(y, 0), number by number
+    picks_largest = False  # of a few numbers each
 
     @property
     def size(self) -> int:
@@ -133,6 +135,11 @@ class Chain(Part):
         self.n_macs = sum(part.n_macs for part in parts)
         self.n_products = sum(part.n_products for part in parts)
         self.slices = [slice(a, b) for a, b in pairwise(ends)]
+        # of the output alone: the largest of some rectified numbers is the largest, rectified
+        self._order = list(range(len(self.parts)))
+        for k, (part, following) in enumerate(pairwise(self.parts)):
+            if k and part.rectifies and following.picks_largest:
+                self._order[k : k + 2] = k + 1, k
 
     @property
     def size(self) -> int:
@@ -151,8 +158,9 @@ class Chain(Part):
         return y, kept
 
     def output(self, w: Array, y: Any) -> Array:
-        for k, (part, own) in enumerate(zip(self.parts, self.slices, strict=True)):
-            y = part.output(w[own], part.prepare(y) if k else y)
+        for k in self._order:
+            part = self.parts[k]
+            y = part.output(w[self.slices[k]], part.prepare(y) if k else y)
         return y
 
     def backward(self, w: Array, kept: Any, e: Array, wanted: bool) -> tuple[Array, Array, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from perturb.networks.layers.part import Array, Shape
 
@@ -62,10 +63,26 @@ class Windows:
     def taken(self, y: Array) -> Array:
         """(channels, *size, *positions, S): what stands in every window."""
         full = self.padded(y)
-        out = np.empty((self.channels, *self.size, *self.positions, y.shape[-1]), dtype=y.dtype)
-        for place, view in self.views(full):
-            out[place] = view
-        return out
+        apart, of_axes, of_patterns = full.strides[0], full.strides[1:-1], full.strides[-1]
+        steps = [step * s for step, s in zip(of_axes, self.stride, strict=True)]
+        shape = (self.channels, *self.size, *self.positions, y.shape[-1])
+        # one view of all windows, which is copied at once
+        strides = (apart, *of_axes, *steps, of_patterns)
+        return np.ascontiguousarray(as_strided(full, shape, strides, writeable=False))
+
+    def largest(self, y: Array) -> Array:
+        """(channels, *positions, S): the largest number of every window, one axis after another."""
+        # -inf: padding never wins over an entry
+        full = self.padded(y, -np.inf)
+        axes = zip(self.size, self.positions, self.stride, strict=True)
+        for axis, (size, n, s) in enumerate(axes, 1):
+            before = (slice(None),) * axis
+            cuts = [(*before, slice(first, first + (n - 1) * s + 1, s)) for first in range(size)]
+            found = full[cuts[0]].copy() if size == 1 else np.maximum(full[cuts[0]], full[cuts[1]])
+            for cut in cuts[2:]:
+                np.maximum(found, full[cut], out=found)
+            full = found
+        return full
 
     def put(self, c: Array) -> Array:
         """The transpose of `taken`: what stands in several windows is added up."""

@@ -122,6 +122,8 @@ class Graph:
     def __init__(self, constants: dict[str, Array], batch: int, uses: Counter[str]):
         self.constants = constants
         self.values: dict[str, Value] = {}
+        # of truth values: the activity that is compared, and from which value on they are true
+        self.above: dict[str, tuple[Value, float]] = {}
         self.batch = batch
         self.uses = uses
         self._owners: dict[str, Node] = {}
@@ -134,7 +136,7 @@ class Graph:
         if not self.has(node, place):
             raise node.error(f"has no input {place}: export the network again")
         name = node.inputs[place]
-        if name not in self.values and name not in self.constants:
+        if not any(name in known for known in (self.values, self.constants, self.above)):
             raise node.error(
                 f"its input {one_line(cut(name, 60))} is not computed before it: export the network"
                 " again"
@@ -149,9 +151,10 @@ class Graph:
         """The input at that place, which must depend on the patterns."""
         name = self._name(node, place)
         if name not in self.values:
+            what = "a comparison" if name in self.above else "a constant"
             raise node.error(
-                f"its input {one_line(cut(name, 60))} is a constant where an activity is wanted:"
-                " leave it out of the network"
+                f"its input {one_line(cut(name, 60))} is {what} where an activity is wanted: leave"
+                " it out of the network"
             )
         value = self.values[name]
         if value.ending:

@@ -84,7 +84,8 @@ def from_onnx(file: str | os.PathLike[str], error: str | None = None) -> tuple[L
     Tanh, Sigmoid, Softplus, MaxPool, AveragePool, GlobalAveragePool (or ReduceMean over all
     positions), BatchNormalization, Flatten, Reshape, Transpose, Squeeze, Unsqueeze, Identity,
     Dropout, which does nothing, and Softmax and LogSoftmax at the end. A last Softmax, LogSoftmax
-    or Sigmoid is part of E and no layer.
+    or Sigmoid is part of E and no layer. A Softplus that gives way to its input above 20, which is
+    the same to 2e-9 (Greater and Where, as PyTorch exports it), is a softplus.
 
     The first axis of the input is that of patterns, whatever its size; outputs with more axes than
     one become rows, in C order. Batch normalisation has its statistics folded in, as y' = a y + b,

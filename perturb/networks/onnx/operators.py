@@ -232,6 +232,26 @@ def _activation(name: str) -> Callable[[Node, Graph], Value]:
     return lambda node, graph: graph.then(node, graph.activity(node), Activation(name))
 
 
+def greater(node: Node, graph: Graph) -> tuple[Value, float]:
+    """What is compared, and with which number: the half of a softplus as PyTorch exports it."""
+    x, limit = graph.activity(node), graph.numbers(node, 1)
+    node.only("limit", limit.ravel()[:3].tolist(), limit.size == 1, "use operators of the list")
+    return x, float(limit.ravel()[0])
+
+
+def _where(node: Node, graph: Graph) -> Value:
+    # softplus(x), or x itself from where they differ by e^-20 or less, 2e-9: softplus(x)
+    name = node.inputs[0] if node.inputs else ""
+    if name not in graph.above:
+        raise node.error("chooses by what is no comparison of an activity: only softplus does so")
+    (compared, limit), x, y = graph.above[name], graph.activity(node, 1), graph.activity(node, 2)
+    last = y.trail[-1].layer if y.trail else None
+    same = compared.trail == x.trail == y.trail[:-1]
+    if not (same and last == Activation("softplus") and limit >= 20):
+        raise node.error("is supported of x > 20, x and softplus(x) alone: use another activation")
+    return y
+
+
 def _softmax(node: Node, graph: Graph) -> Value:
     x = graph.activity(node)
     # of older files the axis is the first of those that are taken together: here the same
@@ -340,6 +360,7 @@ OPERATORS: dict[str, Callable[[Node, Graph], Value]] = {
     "Tanh": _activation("tanh"),
     "Sigmoid": _activation("logistic"),
     "Softplus": _activation("softplus"),
+    "Where": _where,
     "Softmax": _softmax,
     # E takes what comes before either
     "LogSoftmax": _softmax,

@@ -15,7 +15,7 @@ from perturb.files import UNREADABLE, open_regular, reason
 from perturb.networks.layers.layer import MAX_SIZE, Activation, Flatten, Layer
 from perturb.networks.layers.part import Array, Shape
 from perturb.networks.onnx.graph import FLOATS, Graph, Node, Value, joined
-from perturb.networks.onnx.operators import FOLDED, OPERATORS, folded, shape_of
+from perturb.networks.onnx.operators import FOLDED, OPERATORS, folded, greater, shape_of
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -266,6 +266,8 @@ def _follow(node: Node, proto: "NodeProto", graph: Graph) -> None:
         graph.constants[out] = shape_of(node, graph)
     elif standard and known and node.inputs and node.op in FOLDED:
         graph.constants[out] = folded(node, graph)
+    elif standard and node.op == "Greater":
+        graph.above[out] = greater(node, graph)
     elif standard and node.op in OPERATORS:
         graph.values[out] = OPERATORS[node.op](node, graph)
     else:

@@ -13,8 +13,7 @@ from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
 from perturb.trial.readout import Reading
 from sims.data.classes import Classes, accuracy, balanced_accuracy
-from sims.data.loading import class_names, load_parts
-from sims.experiment.network import KINDS
+from sims.data.loading import class_names
 from sims.experiment.schema import Measured, Setup
 from sims.problem import Array, Problem, targets_in_error
 from sims.studies.training.options import Training
@@ -180,10 +179,10 @@ def check_plan(name: str, plan: Plan, updates: int) -> None:
 
 def task_of(experiment: Setup, problem: Problem) -> Task:
     network = problem.network
+    parts = problem.parts
     # states are learned as they occur: none are held back, and they are of no class
-    if KINDS[experiment.network.kind].states:
+    if parts is None:
         return Task(problem.objective, None, None, Classes(()))
-    parts = load_parts(experiment.data, network.n_inputs, network.n_outputs)
     # those that are learned stand in `problem.objective` already
     _, *targets = targets_in_error(
         experiment, parts.target, parts.target_test, parts.target_validation
