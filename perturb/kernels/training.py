@@ -224,9 +224,8 @@ def learn(network, held, rows, sample_every, perturbing, broadcast, updates, w, 
     n, B, P, first = w.size, rows.shape[1], amounts.size, begun * every
     apart = max(n, held.w.size) + 64
     room, half, goal, all_y, all_x, all_t, effective, lanes = _rooms(sizes, B, P * apart)
-    for p in range(P):  # those that are held stay; the others are written over
-        for i in range(held.w.size):
-            effective[p * apart + i] = np.float32(held.w[i])
+    # of every phase: those that are held stay; the others are written over
+    effective[: P * apart].reshape(P, apart)[:, : held.w.size] = held.w
     tiles, y, eff, n_out = lanes.size // WIDE, pointer(all_y), pointer(effective), sizes[-1]
     tgt, present = pointer(all_t), pointer(lanes)
     drawn, g, E = np.zeros((n + 63) // 64 * 64), np.zeros(n), np.zeros(P)
