@@ -33,6 +33,7 @@ from hardware.arrays import cut, matrices
 from hardware.parts.converter import Converter
 from hardware.parts.draws import ARRAY_NOISE, Shown
 from perturb.errors import InputError
+from perturb.networks.layers.network import Layers
 from perturb.networks.objective import Objective
 
 Array = np.ndarray
@@ -60,10 +61,13 @@ class Crossbar:
         if wrong and not self._matrices:
             key, value = next(iter(wrong.items()))
             kind = type(getattr(objective, "network", objective)).__name__
-            raise InputError(
-                f"array.{key} = {value} but a {kind} is not cut into arrays, as an MLP or Layers"
-                " are: set it to 0"
+            # of layers that only scale there is no matrix
+            why = (
+                "these Layers have no matrix to stand in an array"
+                if isinstance(getattr(objective, "network", None), Layers)
+                else f"a {kind} is not cut into arrays, as an MLP or Layers are"
             )
+            raise InputError(f"array.{key} = {value} but {why}: set it to 0")
         # arrays above one another, numbered through all matrices: for their noise
         counts = [len(cut(m.inputs + m.bias, params.rows)) for m in self._matrices]
         # number of the first array of each matrix, among those that have noise of their own

@@ -9,7 +9,7 @@ import numpy as np
 
 from perturb.networks.activations import ACTIVATIONS, Activation
 from perturb.networks.layers.part import Array, Fixed, Part, Shape
-from perturb.networks.layers.windows import Windows
+from perturb.networks.layers.windows import Windows, first_of
 
 
 @dataclass(eq=False)
@@ -91,8 +91,8 @@ class MaxPoolPart(Fixed):
 
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
         largest = self.output(w, y)
-        # the number of the winner's place in each window
-        # (channels, *positions, S); 16 bits would not do for a window of more than 32,767 places
+        # (channels, *positions, S): the number of the winner's place in each window; 16 bits would
+        # not do for a window of more than 32,767 places
         winner = np.zeros(largest.shape, dtype=np.int32)
         views = list(self.windows.views(self.windows.padded(y, -np.inf)))
         # from the last to the first, which stays; where none wins, not-a-number is the largest
@@ -116,7 +116,7 @@ class MaxPoolPart(Fixed):
         return self.windows.cut(full)
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
-        return _per_channel(units, self.shape)
+        return _pooled(units, self.windows)
 
 
 class AveragePoolPart(Fixed):
@@ -153,7 +153,7 @@ class AveragePoolPart(Fixed):
         return self.windows.cut(full)
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
-        return _per_channel(units, self.shape)
+        return _pooled(units, self.windows)
 
 
 class ReshapePart(Fixed):
@@ -190,9 +190,8 @@ class TransposePart(Fixed):
         return none, none, units.transpose(self.axes)
 
 
-def _per_channel(units: Array, shape: Shape) -> tuple[Array, Array, Array]:
-    """Neurons of a pool: those of its channels."""
+def _pooled(units: Array, windows: Windows) -> tuple[Array, Array, Array]:
+    """Neurons of a pool: those of its channels, of several in a window the first."""
     none = np.zeros(0, dtype=int)
-    # all positions of a channel are one neuron: that at the first stands for it
-    channels = units.reshape(len(units), -1)[:, 0].reshape(-1, *(1,) * (len(shape) - 1))
-    return none, none, np.broadcast_to(channels, shape)
+    places = tuple(range(1, 1 + len(windows.size)))
+    return none, none, first_of(windows.neurons(units), places)

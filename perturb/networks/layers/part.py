@@ -26,7 +26,7 @@ class Part(ABC):
 
     shape: of its output, without patterns. n_weights: of them it has. n_macs: multiplications by a
     weight in one evaluation of a pattern. n_products: its depth, see `Objective`. size: numbers in
-    its largest array, of a pattern.
+    its largest array, of a pattern. total_size: of all parts that it is made of, together.
     """
 
     shape: Shape
@@ -37,6 +37,10 @@ class Part(ABC):
     @property
     def size(self) -> int:
         return prod(self.shape)
+
+    @property
+    def total_size(self) -> int:
+        return self.size
 
     def prepare(self, y: Array) -> Any:
         """What `forward` takes, made of an input: all that does not depend on the weights."""
@@ -138,6 +142,10 @@ class Chain(Part):
     def size(self) -> int:
         return max((part.size for part in self.parts), default=prod(self.shape))
 
+    @property
+    def total_size(self) -> int:
+        return sum(part.total_size for part in self.parts)
+
     def prepare(self, y: Array) -> Any:
         # of the first part only: what later ones take depends on the weights
         return self.parts[0].prepare(y) if self.parts else y
@@ -229,6 +237,11 @@ class ResidualPart(Part):
     def size(self) -> int:
         return max(self.path.size, self.shortcut.size)
 
+    @property
+    def total_size(self) -> int:
+        # both paths keep what they need, and their sum is another array
+        return self.path.total_size + self.shortcut.total_size + prod(self.shape)
+
     def prepare(self, y: Array) -> Any:
         return [chain.prepare(y) for chain, _ in self._both]
 
@@ -273,6 +286,11 @@ class ResidualPart(Part):
     @property
     def layer_sizes(self) -> list[int]:
         return self.path.layer_sizes + self.shortcut.layer_sizes
+
+    @property
+    def gain(self) -> float | None:
+        # what comes next on the path; on one without weights or activations, on the shortcut
+        return self.shortcut.gain if self.path.gain is None else self.path.gain
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
         # what is added up are the neurons of the path

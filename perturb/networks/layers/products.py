@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from perturb.networks.layers.part import Array, Part, Shape
-from perturb.networks.layers.windows import Windows
+from perturb.networks.layers.windows import Windows, first_of
 
 
 class Product(Part):
@@ -192,9 +192,9 @@ class ConvolutionPart(Product):
         return self.windows.put(c)
 
     def inputs(self, units: Array) -> Array:
-        # all positions of a channel are one neuron
-        channels = units.reshape(self.windows.channels, -1)[:, 0]
-        return np.repeat(channels, prod(self.windows.size)).reshape(self.groups, self.columns)
+        # in all windows, after a reshape perhaps not the same; of several the first
+        there = self.windows.neurons(units).reshape(self.groups, self.columns, -1)
+        return first_of(there, -1)
 
 
 class ScalingPart(Part):
@@ -241,7 +241,8 @@ class ScalingPart(Part):
         return np.repeat([1.0, 0.0], self.shape[0])
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
-        # a neuron of its own for each channel: its weights are numbers of that neuron
+        # a neuron of its own for each channel: its weights are numbers of that neuron, and what
+        # several neurons of a channel meet comes from the first of them
         channels = self.shape[0]
         new = np.arange(first, first + channels)
         sources = np.concatenate([units.reshape(channels, -1)[:, 0], np.full(channels, -1)])
