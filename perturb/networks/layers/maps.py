@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from perturb.networks.activations import ACTIVATIONS, Activation
+from perturb.networks.activations import ACTIVATIONS, ActivationFunction
 from perturb.networks.layers.part import Array, Fixed, Part, Shape
 from perturb.networks.layers.windows import Windows, first_of
 
@@ -16,7 +16,7 @@ from perturb.networks.layers.windows import Windows, first_of
 class _At:
     """x and y = f(x); f' and f'' are computed when they are first asked for."""
 
-    activation: Activation
+    activation: ActivationFunction
     x: Array
     y: Array
 
@@ -65,7 +65,7 @@ class ActivationPart(Part):
         return R_Ex, w
 
     @property
-    def gain(self) -> float | None:
+    def net_variance(self) -> float | None:
         # half of the net inputs are lost, and half of their variance (He et al. 2015)
         return 2.0 if self.name == "relu" else 1.0
 
@@ -113,7 +113,7 @@ class MaxPoolPart(Fixed):
         for number, (_, view) in enumerate(self.windows.views(full)):
             # an entry that wins several windows gets the e of each
             np.add(view, e, out=view, where=winner == number)
-        return self.windows.cut(full)
+        return self.windows.without_padding(full)
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
         return _pooled(units, self.windows)
@@ -150,7 +150,7 @@ class AveragePoolPart(Fixed):
         e = self.share * e
         for _, view in self.windows.views(full):
             view += e
-        return self.windows.cut(full)
+        return self.windows.without_padding(full)
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
         return _pooled(units, self.windows)

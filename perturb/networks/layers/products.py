@@ -122,12 +122,12 @@ class Product(Part):
         return self.collect(R_dE_dc), R_g
 
     @property
-    def gain(self) -> float | None:
+    def net_variance(self) -> float | None:
         return 1.0
 
-    def init(self, rng: np.random.Generator, gain: float) -> Array:
-        # of `columns` inputs of mean square 1, each net input has the variance `gain`
-        matrix = rng.standard_normal(self._n_matrix) * np.sqrt(gain / self.columns)
+    def init(self, rng: np.random.Generator, variance: float) -> Array:
+        # of `columns` inputs of mean square 1, each net input has this variance
+        matrix = rng.standard_normal(self._n_matrix) * np.sqrt(variance / self.columns)
         return np.concatenate([matrix, np.zeros(self.n_weights - self._n_matrix)])
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
@@ -236,7 +236,7 @@ class ScalingPart(Part):
         R_g = np.concatenate([of_a.sum(self._sums), R_e.sum(self._sums)])
         return self._both(w)[0] * R_e + self._both(v)[0] * e, R_g
 
-    def init(self, rng: np.random.Generator, gain: float) -> Array:
+    def init(self, rng: np.random.Generator, variance: float) -> Array:
         # a = 1 and b = 0: it starts as the identity
         return np.repeat([1.0, 0.0], self.shape[0])
 

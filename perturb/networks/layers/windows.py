@@ -38,7 +38,7 @@ class Windows:
         full[self._inside()] = y
         return full
 
-    def cut(self, full: Array) -> Array:
+    def without_padding(self, full: Array) -> Array:
         """The input without its padding."""
         return full[self._inside()]
 
@@ -80,7 +80,7 @@ class Windows:
         for place, view in self.views(full):
             # windows overlap, but at one place of them no entry stands twice: nothing is lost by +=
             view += c[place]
-        return self.cut(full)
+        return self.without_padding(full)
 
 
 def first_of(units: Array, axes: int | tuple[int, ...]) -> Array:
