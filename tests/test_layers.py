@@ -422,7 +422,7 @@ def test_a_layer_is_its_text(text):
         ([1, 8, 8], ["conv2d 2"], "squared_error", "window is missing"),
         ([1, 8, 8], ["conv2d 2 3 1"], "squared_error", "1 is one too many: it takes channels, w"),
         ([1, 8, 8], ["maxpool 2 2"], "squared_error", "2 is one too many: it takes window, stride"),
-        ([3], ["linear 3 2"], "squared_error", "2 is one too many: it takes outputs, bias=..."),
+        ([3], ["tanh", "linear 3 2"], "squared_error", 'layers[1]: "linear 3 2" is no layer: 2 is'),
         ([3], ["linear 10 bias=2"], "squared_error", "bias = 2 must be true or false"),
         ([3], ["linear 10 bias=1x2"], "squared_error", "bias = (1, 2) must be true or false"),
         ([3], ["linear 2x3"], "squared_error", "outputs = (2, 3) must be an integer"),

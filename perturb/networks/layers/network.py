@@ -376,7 +376,10 @@ def _layer(number: int, given: Any) -> Layer:
     if isinstance(given, Layer):
         return given
     if isinstance(given, str):
-        return layer_of(given)
+        try:
+            return layer_of(given)
+        except InputError as error:
+            raise InputError(f"layers[{number}]: {error}") from None
     raise InputError(
         f"layers[{number}] = {cut(repr(given), 60)} is no layer: give texts, such as"
         ' "linear 8", or objects of perturb.networks.layers'
