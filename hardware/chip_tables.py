@@ -253,7 +253,7 @@ class ErrorUnitParams(Table):
         description="whether only the sign of dE is broadcast (a comparator)",
         json_schema_extra=IMPERFECTION,
     )
-    # read anew, E(w) costs an evaluation and has a noise of its own; stored, all trials have the same
+    # read anew, E(w) costs an evaluation and has its own noise; stored, all trials have the same
     baseline_every: int = Field(
         1,
         ge=1,

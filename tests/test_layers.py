@@ -486,7 +486,7 @@ def test_a_layer_that_does_not_fit_is_named_with_what_came_in():
         (lambda: Layers([4], [5]), "layers[0] = 5 is no layer"),
         (lambda: Layers([4], "linear 2"), "layers = 'linear 2' must be a list"),
         (lambda: layers.Residual(("linear 4",)), "path has 'linear 4', which is no layer"),
-        (lambda: layers.Residual(layers.Linear(4)), "path must be a tuple of layers"),
+        (lambda: layers.Residual(layers.Linear(4)), "path = linear 4 must be a tuple of layers"),
         (lambda: nested(400), "nested more than 50 times"),
     ],
 )
@@ -506,7 +506,7 @@ def nested(count, layer=None):
 
 def test_as_many_residuals_as_can_be_made_can_be_read_again():
     most = nested(50)
-    assert layer_of(str(most)) == most
+    assert layer_of(str(most)) == most == layers.Residual([nested(49)])
     with pytest.raises(InputError, match="nested more than 50 times"):
         layer_of(f"residual({most})")
 

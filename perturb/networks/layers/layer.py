@@ -240,11 +240,14 @@ class Residual(Layer):
 
     def __post_init__(self) -> None:
         # here and not in `on`, which of too many would not come back
-        inner = [*_layers("path", self.path), *_layers("shortcut", self.shortcut)]
-        depth = 1 + max((each.depth for each in inner if isinstance(each, Residual)), default=0)
+        path, shortcut = _layers("path", self.path), _layers("shortcut", self.shortcut)
+        inner = [each for each in (*path, *shortcut) if isinstance(each, Residual)]
+        depth = 1 + max((each.depth for each in inner), default=0)
         if depth > MAX_NESTED:
             raise InputError(f"residuals are nested more than {MAX_NESTED} times: use fewer")
-        object.__setattr__(self, "depth", depth)
+        # it is frozen from now on
+        for name, value in (("path", path), ("shortcut", shortcut), ("depth", depth)):
+            object.__setattr__(self, name, value)
 
     def on(self, shape: Shape) -> Part:
         path = chained(self.path, shape, "path")
@@ -312,15 +315,17 @@ LAYERS: dict[str, type[Layer]] = {
 
 def _layers(name: str, value: Any) -> tuple[Layer, ...]:
     """A path, or InputError."""
-    for each in value if isinstance(value, tuple) else (value,):
+    if not isinstance(value, (tuple, list)):
+        raise InputError(
+            f"{name} = {cut(str(value), 60)} must be a tuple of layers, such as (Linear(4),)"
+        )
+    for each in value:
         if not isinstance(each, Layer):
             raise InputError(
                 f"{name} has {cut(repr(each), 60)}, which is no layer: give objects such as"
                 " Linear(4)"
             )
-    if not isinstance(value, tuple):
-        raise InputError(f"{name} must be a tuple of layers, such as (Linear(4),)")
-    return value
+    return tuple(value)
 
 
 def _integers(name: str, value: Any, least: int, most: int) -> tuple[int, ...]:
