@@ -53,7 +53,7 @@ def _of_chain(chain: Chain) -> Iterator[Matrix]:
             yield from _of_chain(part.shortcut)
 
 
-def cut(size: int, most: int) -> list[slice]:
+def slices(size: int, most: int) -> list[slice]:
     """The rows or columns of each array: `most` of them, or with 0 all."""
     # at least 1, which a range needs even of nothing
     step = most or max(size, 1)
@@ -65,8 +65,8 @@ def conversions(array: ArrayParams, objective: Objective) -> int:
     total = 0
     for inputs, bias, outputs, groups, uses in matrices(objective):
         # every array has converters of its own at its rows and at its columns
-        by_rows = len(cut(inputs + bias, array.rows))
-        by_columns = len(cut(outputs, array.columns))
+        by_rows = len(slices(inputs + bias, array.rows))
+        by_columns = len(slices(outputs, array.columns))
         # the bias is driven by the constant 1, without a converter
         driven = inputs * by_columns * bool(array.input_bits)
         read = outputs * by_rows * bool(array.output_bits)

@@ -29,6 +29,8 @@ from perturb.errors import InputError
 
 
 class PerturbationParams(Table):
+    # settle_ns is paid for in every evaluation, tau_ns says what it leaves over; below tau_ns/100,
+    # where hardly anything would arrive, it is refused
     settle_ns: Nanoseconds = Field(
         200,
         description="ns allowed until a changed perturbation is measured; 0 = at once",
@@ -42,6 +44,7 @@ class PerturbationParams(Table):
         ),
         json_schema_extra=IMPERFECTION,
     )
+    # of dw alone: a displacement along v goes around this converter, and its gain and offset, too
     bits: Bits = Field(
         0,
         description="bits of the converter that makes the perturbation; 0 = exact",
@@ -53,6 +56,7 @@ class PerturbationParams(Table):
             "in units of w: that converter covers -range..range and clips; unused if bits = 0"
         ),
     )
+    # the array is wrong, not the synapse: it goes on multiplying by the dw that it asked for
     gain_mismatch: Mismatch = Field(
         0.0,
         description=(
@@ -69,6 +73,7 @@ class PerturbationParams(Table):
         ),
         json_schema_extra=IN_KERNELS | UNSEEN,
     )
+    # neighbours are next in the number of their weights
     crosstalk: Share = Field(
         0.0,
         description="share of its perturbation that reaches each neighbouring weight; 0 = none",
@@ -92,6 +97,7 @@ class PerturbationParams(Table):
 
 
 class WeightParams(Table):
+    # a cell that holds 2^bits levels, lowest at -range; a device has a range of its own
     bits: Bits = Field(
         0, description="bits of a stored weight; 0 = exact", json_schema_extra=IN_STORES
     )
@@ -115,6 +121,7 @@ class WeightParams(Table):
         ),
         json_schema_extra={"engine": "stores"},
     )
+    # writes take the reference as exact, readings are off by this: it is met in every evaluation
     reference_error: NonNegative = Field(
         0.0,
         description=(
@@ -130,6 +137,8 @@ class WeightParams(Table):
         ),
         json_schema_extra=IMPERFECTION | HALVED,
     )
+    # a stuck cell ignores writes and perturbations, which its synapse does not know; a dead synapse
+    # (dead_fraction) leaves its cell alone
     stuck_fraction: Share = Field(
         0.0,
         description="share of the weights that are stuck at stuck_value; 0 = none",
@@ -141,11 +150,14 @@ class WeightParams(Table):
         description="share of the synapses that neither perturb nor accumulate; 0 = none",
         json_schema_extra=IMPERFECTION,
     )
+    # of any cell, besides what its device does by tables [leak] and [drift] of its own; time is
+    # counted from the cell's last write or refresh
     leak_tau_s: NonNegative = Field(
         0.0,
         description="s: time constant with which stored weights leak to zero; 0 = no leak",
         json_schema_extra=IMPERFECTION | LESS_IS_WORSE,
     )
+    # t0 = 1 s, where a device has drift.t0_s
     drift_exponent: NonNegative = Field(
         0.0,
         description="weights drift as (1 + t/1 s)^-exponent; 0 = no drift",
@@ -204,6 +216,7 @@ class ErrorUnitParams(Table):
         ),
         json_schema_extra=IN_KERNELS | HALVED,
     )
+    # 24 octaves are made, from one change in every evaluation to one in 2^24
     flicker: NonNegative = Field(
         0.0,
         description=(
@@ -221,6 +234,7 @@ class ErrorUnitParams(Table):
         description="resolution of the converter in bits; 0 = no converter, the reading is exact",
         json_schema_extra=IN_KERNELS | UNSEEN,
     )
+    # from 0, as no built-in error of a pattern is below it
     range: Positive = Field(
         4.0,
         description=(
@@ -239,6 +253,7 @@ class ErrorUnitParams(Table):
         description="whether only the sign of dE is broadcast (a comparator)",
         json_schema_extra=IMPERFECTION,
     )
+    # read anew, E(w) costs an evaluation and has its own noise; stored, all trials have the same
     baseline_every: int = Field(
         1,
         ge=1,
@@ -257,6 +272,7 @@ class SummingLineParams(Table):
         description="in units of dw.v: standard deviation of its reading; 0 = ideal",
         json_schema_extra=IMPERFECTION,
     )
+    # at -1 nothing is left of dw.v
     gain_error: float = Field(
         0.0,
         ge=-1,
@@ -289,17 +305,20 @@ class BusParams(Table):
         description="ns from the last bit sent to its arrival at the synapses; 0 = at once",
         json_schema_extra=HALVED,
     )
+    # at the tiles between in proportion to their number; a lone tile has none
     skew_ns: Nanoseconds = Field(
         0, description="ns by which the last tile gets a broadcast later than the first; 0 = none"
     )
     jitter_ns: Nanoseconds = Field(
         0, description="ns: each delivery to a tile is late by up to this, at random; 0 = none"
     )
+    # of all words of a trial together: it is drawn once for a trial and tile
     drop_probability: Share = Field(
         0.0,
         description="probability that a tile misses a broadcast; 0 = never",
         json_schema_extra=IMPERFECTION | HALVED,
     )
+    # worse both ways: a small range clips, and a large one makes the steps of its word_bits coarse
     dE_range: NonNegative = Field(
         0.0,
         description=(
@@ -316,6 +335,7 @@ class BusParams(Table):
     first: Literal["dE", "dw.v"] = Field(
         "dE", description="which goes first when a dE and dw.v want the bus at the same time"
     )
+    # all take time on the bus, also in words that carry exact numbers; from 64 on none is finer
     word_bits: int = Field(
         16, ge=1, le=1024, description="bits of one broadcast number", json_schema_extra=HALVED
     )
@@ -334,6 +354,8 @@ class SynapseParams(Table):
         description="ns to add a broadcast to a synapse's sums; 0 = at once",
         json_schema_extra=HALVED,
     )
+    # words meet the oldest one stored; where more trials than this begin before they arrive, it
+    # overflows
     fifo_depth: int = Field(
         4,
         ge=1,
@@ -348,11 +370,14 @@ class SynapseParams(Table):
         ),
         json_schema_extra=IMPERFECTION,
     )
+    # of sums that are kept as charge, whether words come or not
     leak: Share = Field(
         0.0,
         description="share of every sum that is lost in each trial; 0 = none",
         json_schema_extra=IMPERFECTION,
     )
+    # relative to what is added, so that one value fits any sigma; of the two sums that g and z are
+    # made of, not of those that serve standard errors
     sum_range: NonNegative = Field(
         0.0,
         description=(
@@ -377,6 +402,7 @@ class SynapseParams(Table):
 
 
 class ClockParams(Table):
+    # a clock that is too short for its step is refused, and a longer one makes every step wait
     evaluation_ns: Nanoseconds = Field(
         0, description="ns given to every evaluation of E; 0 = as long as it takes"
     )
@@ -395,7 +421,9 @@ class FaultParams(Table):
         description="share of the synapses that stop working at dying_trial; 0 = none",
         json_schema_extra=IMPERFECTION,
     )
+    # trials are numbered below 2^62
     dying_trial: int = Field(0, ge=0, le=2**62, description="trial from which they no longer work")
+    # its synapses neither perturb nor accumulate from then on, and what they had summed up is gone
     tile: int = Field(
         -1,
         ge=-1,
@@ -407,6 +435,7 @@ class FaultParams(Table):
 
 
 class EnergyParams(Table):
+    # defaults are nominal and assumed, see the head of chips/ideal.toml
     perturbation_j: NonNegative = Field(
         10e-15,
         description=(

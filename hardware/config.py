@@ -142,6 +142,13 @@ def read_named(
     return parse_toml(content, source), source, path.parent
 
 
+def of_a_file(data: dict[str, Any], path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A table from a file, which is called as its file and says nothing of itself where it leaves
+    that out: what is the default of all else would be wrong there.
+    """
+    return {"name": Path(path).stem[:100] or "mine", "description": "", **data}
+
+
 MAX_BYTES = 1 << 20
 
 

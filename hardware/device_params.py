@@ -15,6 +15,7 @@ from hardware.config import (
     Name,
     Positive,
     Table,
+    of_a_file,
     read_named,
     toml_names,
     validated,
@@ -309,4 +310,4 @@ def load_device(
             f"{source}: is the file of a chip, not of a device: chip.preset, or perturb new --chip,"
             " takes it"
         )
-    return validated(DeviceParams, data, source)
+    return validated(DeviceParams, of_a_file(data, name_or_path), source)

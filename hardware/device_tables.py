@@ -58,6 +58,7 @@ class Plausible(Table):
 class StepParams(Plausible):
     """[step] of a pulsed device."""
 
+    # lowest and highest that requirements are sought between: 1e5 steps to a unit of range, and two
     dw_min: Positive = Field(
         examples=[0.002],
         description=(
@@ -66,6 +67,7 @@ class StepParams(Plausible):
         ),
         json_schema_extra={"ideal": 1e-5, "worst": 0.5},
     )
+    # once for each cell of a die; the sign of a negative draw is left out: no cell goes backwards
     dw_min_dtod: NonNegative = Field(
         0.0,
         description="share of dw_min: standard deviation over cells; 0 = all cells alike",
@@ -78,6 +80,7 @@ class StepParams(Plausible):
             " standard deviation of ln dw_min"
         ),
     )
+    # at -1 or 1 one of the two directions would not move at all
     up_down: float = Field(
         0.0,
         gt=-1,
@@ -91,6 +94,7 @@ class StepParams(Plausible):
         description="standard deviation of beta over cells; 0 = all cells alike",
         json_schema_extra=NO_SHARE,
     )
+    # may exceed 1: at 5, of ReRAM (Gong et al. 2018), 42 % of the pulses go the wrong way
     c2c: NonNegative = Field(
         0.0,
         description="noise of every pulse, share of the mean step; 0 = all pulses alike",
@@ -110,6 +114,7 @@ class StepParams(Plausible):
         description="share of |w|, of a pair the side's: further noise of every pulse; 0 = none",
         json_schema_extra=NO_SHARE,
     )
+    # they are given one by one, each with noise by its number within the update, below 2^24
     max_pulses: int = Field(
         10**6,
         ge=1,
@@ -121,6 +126,7 @@ class StepParams(Plausible):
 class BoundsParams(Plausible):
     """[bounds] of what a cell can hold."""
 
+    # 0, at which dw_min is given, lies between them
     w_max: Positive = Field(
         1.0, description="range units: upper bound, mean over cells; of a pair, of either side"
     )
@@ -148,6 +154,7 @@ class BoundsParams(Plausible):
 class PairParams(Table):
     """[pair] of a one-sided pair."""
 
+    # assumed; IBM's Analog Hardware Acceleration Kit refreshes its phase-change memory at 0.75
     refresh_at: float = Field(
         0.9,
         gt=0,
@@ -192,6 +199,7 @@ class ProgrammingParams(Table):
     G/Gmax (Nandakumar 2020).
     """
 
+    # c2 < 0 as measured; the sum is taken as 0 where it would be negative
     noise_us: Annotated[
         tuple[Number, ...],
         Field(examples=[[0.26, 1.97, -1.17]], strict=False, min_length=3, max_length=3),
@@ -214,6 +222,7 @@ class FlickerParams(Table):
     power: NonNegative = Field(
         0.0, le=10, description="how fast it grows at small g; 0 = not at all"
     )
+    # without it the noise of a conductance near 0 would be without limit
     q_max: NonNegative = Field(1.0, description="the most it grows to; 0 = no noise at all")
     read_s: Positive = Field(250e-9, description="s: duration of a reading")
 
@@ -231,6 +240,7 @@ class LeakParams(Plausible):
         description="share of lifetime_s: standard deviation over cells; 0 = all cells alike",
         json_schema_extra=NO_SHARE,
     )
+    # within the largest bound that is plausible, either way
     rest: float = Field(
         0.0, ge=-10, le=10, description="range units: where it decays to; 0 = to no weight"
     )
@@ -249,6 +259,7 @@ class DriftParams(Plausible):
         examples=[20.0],
         description="s: time after programming from which it is counted; no drift before it",
     )
+    # at g = 1, where the clip may hold: a line through measured exponents can be negative there
     nu: float = Field(
         examples=[0.06],
         ge=-1,
@@ -259,6 +270,7 @@ class DriftParams(Plausible):
         0.0, ge=-1, le=1, description="how the mean exponent changes with ln g; 0 = not at all"
     )
     nu_range: Pair = Field((0.0, 1.0), description="clip of that")
+    # the same: of phase-change memory -0.0059 before its clip (Nandakumar et al. 2020)
     nu_std: float = Field(
         0.0,
         ge=-1,
@@ -293,6 +305,7 @@ class CorruptParams(Plausible):
         description="share of the cells that are stuck; 0 = none",
         json_schema_extra=NO_SHARE,
     )
+    # 1: stuck anywhere between the bounds
     range: float = Field(
         0.0,
         ge=0,

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hardware.array_tables import ArrayParams
-from hardware.arrays import cut
+from hardware.arrays import slices
 from hardware.params import ChipParams
 from perturb.networks.layers.layer import Activation, Layer, Linear, chained
 from perturb.networks.layers.network import AT_ONCE, Layers
@@ -112,7 +112,7 @@ class ErrorVaries:
 def _of_arrays(p: ArrayParams, carried: Carried) -> ErrorNoise:
     total = 0.0
     for number, columns in carried.columns.items():
-        above = len(cut(carried.sizes[number], p.rows))
+        above = len(slices(carried.sizes[number], p.rows))
         for bits, reach, sums, times, what in (
             (p.output_bits, p.output_range, columns, above, "columns"),
             (p.input_bits, p.input_range, carried.rows[number], 1, "rows"),

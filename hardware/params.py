@@ -24,7 +24,7 @@ from hardware.chip_tables import (
     SynapseParams,
     WeightParams,
 )
-from hardware.config import Name, Seed, Table, read_named, toml_names, validated
+from hardware.config import Name, Seed, Table, of_a_file, read_named, toml_names, validated
 from hardware.device_laws import LAWS
 from hardware.device_params import device_names
 from perturb.errors import InputError
@@ -37,7 +37,8 @@ class ChipParams(Table):
     Attributes
     ----------
     name, description : str
-        What reports call it, and one line.
+        What reports call it, and one line; a file that leaves them out is called as it is, and
+        says nothing of itself.
     synapses_per_tile : int
         Synapses that share wires; 1 = every synapse by itself.
     die : int or None
@@ -232,6 +233,7 @@ def _read(name_or_path: str, folder: str | os.PathLike[str]) -> ChipParams:
     data, source, place = read_named(
         "chip", name_or_path, files("hardware") / "chips", chip_names(), folder
     )
+    data = of_a_file(data, name_or_path)
     # a device file has a model, and a chip file has none
     if data.get("model") in LAWS:
         raise InputError(
@@ -249,10 +251,11 @@ def with_device(chip: dict[str, Any], source: str, folder: Path = Path()) -> dic
     if not (isinstance(weights, dict) and isinstance(weights.get("device"), str)):
         return chip
     try:
+        name_or_path = weights["device"]
         data, _, _ = read_named(
-            "device", weights["device"], files("hardware") / "devices", device_names(), folder
+            "device", name_or_path, files("hardware") / "devices", device_names(), folder
         )
     except InputError as error:
         raise InputError(f"{source}: weights.device: {error}") from None
     # before validation, for which a device is a table
-    return {**chip, "weights": {**weights, "device": data}}
+    return {**chip, "weights": {**weights, "device": of_a_file(data, name_or_path)}}

@@ -88,6 +88,14 @@ def between_0_and_1(name: str, value: Any) -> float:
     return _number(name, value, 0.0, 1.0, "lie between 0 and 1", open_below=True)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """`value` as a bool, or InputError."""
+    # 1 and "no" would be taken for true without a word
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} = {value!r} must be true or false")
+    return bool(value)
+
+
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """`value` as an int in least..most, or InputError."""
     # True is an int for Python, and a mistake here

@@ -148,7 +148,7 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             GOOD,
             {"targets": ["kind"]},
-            'row 2 (the header is row 1): kind = "x" must be a number, at most 1e+100: correct it',
+            'line 2 (the header is line 1): kind = "x" must be a number, at most 1e+100',
         ),
         (GOOD, {"targets": ["a", "b", "kind"]}, "has no columns beside its targets"),
         (
@@ -167,47 +167,58 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             GOOD,
             {**CLASSES, "samples": 1, "standardise": True},
-            "data.samples = 1 has no spread to standardise by",
+            "data.samples = 1 to learn from, which has no spread to standardise by: use 2",
+        ),
+        (
+            GOOD,
+            {**CLASSES, "test": 2, "standardise": True},
+            "leaves 1 pattern to learn from, which has no spread to standardise by: lower data.test"
+            " = 2, or set",
+        ),
+        (
+            GOOD,
+            {"targets": ["b"], "ignore": ["kind"], "samples": 2, "balanced": True},
+            "data.balanced = true but the targets of data.file = ",
         ),
         (
             GOOD.replace("4", "four"),
             CLASSES,
-            'row 3 (the header is row 1): b = "four" must be a number',
+            'line 3 (the header is line 1): b = "four" must be a number',
         ),
         (
             GOOD.replace("4", ""),
             CLASSES,
-            "row 3 (the header is row 1): b is empty, but must be a number",
+            "line 3 (the header is line 1): b is empty, but must be a number",
         ),
         (
             GOOD.replace("4", "nan"),
             CLASSES,
-            'row 3 (the header is row 1): b = "nan" must be a number',
+            'line 3 (the header is line 1): b = "nan" must be a number',
         ),
         (
             GOOD.replace("4", "-inf"),
             CLASSES,
-            'row 3 (the header is row 1): b = "-inf" must be a number',
+            'line 3 (the header is line 1): b = "-inf" must be a number',
         ),
         (
             GOOD.replace("4", "1e200"),
             CLASSES,
-            'row 3 (the header is row 1): b = "1e200" must be a number, at most 1e+100',
+            'line 3 (the header is line 1): b = "1e200" must be a number, at most 1e+100',
         ),
         (
             GOOD.replace("4", "1e400"),
             CLASSES,
-            'row 3 (the header is row 1): b = "1e400" must be a number, at most 1e+100',
+            'line 3 (the header is line 1): b = "1e400" must be a number, at most 1e+100',
         ),
         (
             GOOD.replace("4", "1_000"),
             CLASSES,
-            'row 3 (the header is row 1): b = "1_000" must be a number',
+            'line 3 (the header is line 1): b = "1_000" must be a number',
         ),
         (
             GOOD.replace("4", "\u0664"),
             CLASSES,
-            'row 3 (the header is row 1): b = "\u0664" must be a number',
+            'line 3 (the header is line 1): b = "\u0664" must be a number',
         ),
         (
             "a,kind,b,kind\n1,x,2,x\n3,y,4,y\n",
@@ -238,12 +249,12 @@ GOOD = "a,b,kind\n1,2,x\n3,4,y\n5,6,z\n"
         (
             GOOD.replace("y", ""),
             CLASSES,
-            "row 3 (the header is row 1): kind is empty, but must be a class",
+            "line 3 (the header is line 1): kind is empty, but must be a class",
         ),
         (
             GOOD.replace("y", "x").replace("z", "x"),
             CLASSES,
-            "has 1 different classes, but there must be 2 to 1000",
+            "has a single class, but there must be 2 to 1000",
         ),
         (GOOD, {"targets": "kind", "file": "none.csv"}, "none.csv: no such file"),
         (GOOD, {"targets": "kind", "file": "mine.txt"}, "must end in .csv, .parquet or .npz"),
@@ -313,7 +324,7 @@ def test_a_mistake_in_a_csv_file_is_one_line(folder, text, keys, message):
             "target[1, 0] = inf must be a number",
         ),
         ({"x": np.ones((2, 2)), "target": [0.5, 1.5]}, {}, "has classes such as 0.5"),
-        ({"x": np.ones((2, 2)), "target": [0, 0]}, {}, "has 1 different classes"),
+        ({"x": np.ones((2, 2)), "target": [0, 0]}, {}, "has a single class"),
         ({"x": [["a", "b"]], "target": [0]}, {}, "x is of type <U1, but must be numbers"),
         (
             {"x": np.ones((2, 2)), "target": np.array([1, 2], "M8[s]")},
@@ -451,7 +462,7 @@ def test_semicolons_tabs_decimal_commas_and_comments_are_read(folder, text):
 
 def test_rows_below_a_comment_keep_their_numbers_and_names_may_begin_with_its_mark(folder):
     (folder / "mine.csv").write_text("# by hand\n" + PLAIN.replace("4e-1", "high"))
-    with pytest.raises(InputError, match=r"row 4 \(the header is row 2\): b = \"high\""):
+    with pytest.raises(InputError, match=r"line 4 \(the header is line 2\): b = \"high\""):
         read_patterns("mine.csv", "kind")
     (folder / "mine.csv").write_text("#" + PLAIN)
     assert read_patterns("mine.csv", "kind")[0].tolist() == [[1.5, 2.0], [-3.0, 0.4]]
@@ -463,5 +474,25 @@ def test_several_cells_that_are_no_numbers_are_counted_and_named(folder):
     with pytest.raises(InputError) as error:
         read_patterns("mine.csv", "kind")
     text = str(error.value)
-    assert 'row 3 (the header is row 1): b = "no" must be' in text and "\n" not in text
-    assert text.endswith("4 more cells are none: a in row 4, b in row 5, a in row 7 and others")
+    assert 'line 3 (the header is line 1): b = "no" must be' in text and "\n" not in text
+    assert text.endswith("4 more cells are none: a in line 4, b in line 5, a in line 7 and others")
+
+
+@pytest.mark.parametrize(
+    "text, line, headed",
+    [
+        ("a,b\n\n1,2\n   \n3,high\n", 5, 1),
+        ("\n# by hand\n\na,b\n\n1,2\n3,high\n\n", 7, 4),
+        ('a,"b"\n"1",2\n"\n3",high\n', 3, 1),
+        ('name,b\n"one\n\nor two",2\n"three",high\n', 5, 1),
+        ("a,b\r\n\r\n1,2\r\n3,high\r\n", 4, 1),
+        ("a;b\n\n1,5;2\n3,5;high\n", 4, 1),
+        ("b\n\n1\n \nhigh\n", 5, 1),
+        ("a,b\n,\n3,high", 2, 1),
+    ],
+)
+def test_rows_are_called_by_the_lines_that_they_begin_in(folder, text, line, headed):
+    (folder / "mine.csv").write_bytes(text.encode())
+    with pytest.raises(InputError) as told:
+        read_patterns("mine.csv", [], ignore=["name"] if "name" in text else [])
+    assert f"line {line} (the header is line {headed})" in str(told.value)

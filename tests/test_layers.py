@@ -302,6 +302,77 @@ def test_neurons_of_weights_are_channels():
     assert sources[57:63].tolist() == [2, 2, 3, 3, 4, 4] and targets[57:63].tolist() == [5, 6] * 3
 
 
+def test_neurons_of_a_channel_that_a_reshape_has_made_are_told_apart():
+    made = {
+        "reshape 2x3; conv1d 1 3": [0, 1, 2, 3, 4, 5],
+        # of several neurons the one of the first window, padding left out
+        "reshape 2x3; conv1d 1 2 padding=1": [0, 0, 3, 3],
+        "reshape 3x2; transpose 1x0; conv1d 1 3": [0, 2, 4, 1, 3, 5],
+        "reshape 2x3; maxpool 2 stride=1; flatten; linear 1": [0, 1, 3, 4],
+        "reshape 2x3; averagepool 2 padding=1; flatten; linear 1": [0, 1, 3, 4],
+        "reshape 2x3; batchnorm; flatten; linear 1": [0, 3, -1, -1, 6, 6, 6, 7, 7, 7],
+        # a channel whose positions are one neuron stays one
+        "reshape 1x6; conv1d 2 3; maxpool 2; flatten; linear 1": [0, 1, 2] * 2
+        + [-1] * 2
+        + [6, 6, 7, 7],
+    }
+    for text, expected in made.items():
+        net = Layers([6], [*text.split("; "), "flatten"])
+        sources, _ = net.weight_units()
+        assert sources.tolist() == [*expected, -1], text
+
+
+def test_starting_weights_before_a_sum_are_for_what_comes_next_on_its_path():
+    # variance of the first layer's weights times its inputs
+    for path, gain in (
+        ("residual(linear 300; tanh; linear 300)", 1.0),
+        ("residual(relu; linear 300)", 2.0),
+        ("residual(| linear 300)", 1.0),
+    ):
+        net = Layers([300], ["linear 300", path, "relu", "linear 1"])
+        first = net.init(0)[: 300 * 300]
+        # 90,000 numbers: their variance has a standard error of 0.5 %
+        assert first.var() * 300 == pytest.approx(gain, rel=0.025)
+
+
+def test_what_a_nested_network_keeps_is_counted_as_of_a_flat_one(monkeypatch):
+    pair = ["conv2d 8 3 padding=1", "relu"]
+    flat = Layers([8, 6, 6], [*pair * 20, "flatten", "linear 1"])
+    within = Layers([8, 6, 6], [f"residual({'; '.join(pair * 20)})", "flatten", "linear 1"])
+    assert within.chain.size == flat.chain.size
+    # and the sum
+    assert within.chain.total_size == flat.chain.total_size + 8 * 6 * 6
+    monkeypatch.setattr("perturb.networks.layers.network.KEPT", 2 * flat.chain.total_size)
+    for net in (flat, within):
+        objective = net.objective(np.zeros((3, 288)), np.zeros((3, 1)))
+        assert objective._passes(net.init(0)).chunks == [None]
+
+
+def test_some_of_the_patterns_have_the_classes_and_the_precision_of_all():
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    names = ["a", "b", "b", "a"]
+    for net in (
+        Layers([3], ["linear 2"], "cross_entropy"),
+        MLP([3, 2], error="cross_entropy"),
+        DAG(
+            5,
+            [(i, j) for i in range(3) for j in (3, 4)],
+            range(3),
+            [3, 4],
+            activation="linear",
+            error="cross_entropy",
+        ),
+    ):
+        assert net.objective(x, names).subset(np.array([0, 2])).classes == ("a", "b")
+    single = Layers([3], ["linear 2"], "cross_entropy").objective(x, names).in_float32()
+    w = single.network.init(0)
+    rows = np.array([0, 2])
+    for again in (single.subset(rows), pickle.loads(pickle.dumps(single)).subset(rows)):
+        assert again.classes == ("a", "b")
+        np.testing.assert_array_equal(again.outputs(w), single.outputs(w)[rows])
+        assert (again.outputs(w) == again.outputs(w).astype(np.float32)).all()
+
+
 def test_neurons_of_a_shortcut_share_no_number_with_later_ones():
     inner = "residual(residual(linear 2 | linear 2); linear 3 | linear 3)"
     for body in ("residual(linear 3 | linear 3)", inner, "residual(| linear 2)"):
@@ -351,7 +422,22 @@ def test_a_layer_is_its_text(text):
     [
         ([1, 8, 8], ["conv3d 2 3"], "squared_error", "did you mean conv2d?"),
         ([1, 8, 8], ["conv2d 2"], "squared_error", "window is missing"),
-        ([1, 8, 8], ["conv2d 2 3 1 0 1 true 7"], "squared_error", "7 is one too many"),
+        ([1, 8, 8], ["conv2d 2 3 1"], "squared_error", "1 is one too many: it takes channels, w"),
+        ([1, 8, 8], ["maxpool 2 2"], "squared_error", "2 is one too many: it takes window, stride"),
+        ([3], ["tanh", "linear 3 2"], "squared_error", 'layers[1]: "linear 3 2" is no layer: 2 is'),
+        ([3], ["linear 10 bias=2"], "squared_error", "bias = 2 must be true or false"),
+        ([3], ["linear 10 bias=1x2"], "squared_error", "bias = (1, 2) must be true or false"),
+        ([3], ["linear 2x3"], "squared_error", "outputs = (2, 3) must be an integer"),
+        ([3, 4], ["conv1d 3 2 bias=0"], "squared_error", "bias = 0 must be true or false"),
+        ([3, 4], ["averagepool 2 count_padding=3"], "squared_error", "must be true or false"),
+        ([3, 4], ["transpose 0"], "squared_error", "axes (0,) must name each of 0..1 once"),
+        ([3, 4], ["transpose true"], "squared_error", "axes = True must be an integer"),
+        ([3, 4], ["transpose 0:1x0"], "squared_error", "axes = (0, 1) must be an integer"),
+        ([3, 4], ["reshape 0:1x12"], "squared_error", "shape = (0, 1) must be an integer"),
+        ([3, 4], ["reshape 0x2"], "squared_error", "shape = 0 must be an integer from 1"),
+        ([3, 4], ["residual path=3"], "squared_error", "its path stands in brackets"),
+        ([3], ["residual(linear 2, linear 3)"], "squared_error", "separated by semicolons"),
+        ([3], ["linear 2, linear 3"], "squared_error", "layers are texts of their own"),
         ([1, 8, 8], ["conv2d 2 3 paddding=1"], "squared_error", "did you mean padding?"),
         ([1, 8, 8], ["conv2d 2 x"], "squared_error", "must be a number"),
         ([1, 8, 8], ["conv2d 2 9"], "squared_error", "window of 9 is larger than the 8 positions"),
@@ -366,6 +452,7 @@ def test_a_layer_is_its_text(text):
         ([4], ["tanh"], "squared_error", "no layer with weights"),
         ([4], [], "squared_error", "no layer with weights"),
         ([4], ["linear 2", "tanh"], "cross_entropy", "brings its own"),
+        ([4], ["linear 2", "tanh", "reshape 1x2", "flatten"], "cross_entropy", "brings its own"),
         ([4], ["linear 1"], "cross_entropy", "binary_cross_entropy"),
         ([], ["linear 1"], "squared_error", "input_shape is empty"),
         ([0], ["linear 1"], "squared_error", "input_shape = 0"),
@@ -388,6 +475,55 @@ def test_a_layer_that_does_not_fit_is_named_with_what_came_in():
     with pytest.raises(InputError) as told:
         Layers([1, 8, 8], ["conv2d 4 3", "relu", "maxpool 7"])
     assert 'layers[2] = "maxpool 7"' in str(told.value) and "(4, 6, 6)" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda: Layers([4], [layers.Activation("foo")]), "name = 'foo' is unknown"),
+        (lambda: Layers([6], [layers.Reshape((-2, -3))]), "shape = -2 must be an integer"),
+        (lambda: Layers([2, 3], [layers.Transpose([1, 0])]), "axes = [1, 0] must be an integer"),
+        (lambda: Layers([2, 3], [layers.MaxPool(2, padding=((0, 1, 1),))]), "(before, after)"),
+        (lambda: Layers(4, ["linear 2"]), "input_shape = 4 must be a list"),
+        (lambda: Layers([4], [5]), "layers[0] = 5 is no layer"),
+        (lambda: Layers([4], "linear 2"), "layers = 'linear 2' must be a list"),
+        (lambda: layers.Residual(("linear 4",)), "path has 'linear 4', which is no layer"),
+        (lambda: layers.Residual(layers.Linear(4)), "path = linear 4 must be a tuple of layers"),
+        (lambda: nested(400), "nested more than 50 times"),
+    ],
+)
+def test_objects_that_do_not_fit_are_one_line(make, says):
+    with pytest.raises(InputError) as told:
+        make()
+    assert says in str(told.value) and "\n" not in str(told.value)
+
+
+def nested(count, layer=None):
+    """Residuals within each other."""
+    layer = layer or layers.Linear(3)
+    for _ in range(count):
+        layer = layers.Residual((layer,))
+    return layer
+
+
+def test_as_many_residuals_as_can_be_made_can_be_read_again():
+    most = nested(50)
+    assert layer_of(str(most)) == most == layers.Residual([nested(49)])
+    with pytest.raises(InputError, match="nested more than 50 times"):
+        layer_of(f"residual({most})")
+
+
+def test_of_many_residuals_a_message_names_the_first_and_the_last_that_does_not_fit():
+    with pytest.raises(InputError) as told:
+        Layers([4], [nested(45)])
+    assert str(told.value) == (
+        'layers[0], path[0], ..., path[0], path[0] = "residual(linear 3)" does not fit its input of'
+        " shape (4,): its path gives shape (3,) but its shortcut (4,): they are added up, and must"
+        " be alike"
+    )
+    with pytest.raises(InputError) as told:
+        layer_of(f"{'residual(' * 45}conv9d{')' * 45}")
+    assert str(told.value).count("is no layer") == 1 and len(str(told.value)) < 300
 
 
 @hypothesis.given(st.text(alphabet="conv12dlinearmxpoutk residual(;|)=0123456789:ft ", max_size=40))

@@ -7,6 +7,7 @@ from test_chip import chip_of
 from test_layers import NETWORKS, point
 from test_neurons import ALL, lines
 
+import perturb
 from hardware.parts.draws import NEURON_NOISE
 from perturb import DAG, MLP, Layers
 from perturb.trial.random import normals
@@ -37,6 +38,35 @@ def points_at(w, count=3, size=0.1):
 
 
 # ---- neurons of layers
+
+
+def test_a_network_of_a_file_has_the_arrays_and_neurons_of_its_layers(tmp_path):
+    made = Layers([2, 5], ["conv1d 3 2", "tanh", "flatten", "linear 2"])
+    w = made.init(0)
+    perturb.to_onnx(made, w, tmp_path / "net.onnx", dtype="float64")
+    read, w_read = perturb.from_onnx(tmp_path / "net.onnx")
+    assert type(read) is not Layers and (w_read == w).all()
+    rng = np.random.default_rng(4)
+    x, target = rng.standard_normal((3, 10)), rng.random((3, 2))
+    plain, *changed = (
+        errors_of(net.objective(x, target), changes, points_at(w))
+        for changes in ({}, ARRAYS | {"neuron.gain_mismatch": 0.1, "neuron.noise": 0.01})
+        for net in (made, read)
+    )
+    # plain of the file, and both with imperfections
+    of_file, of_layers, imperfect = changed
+    np.testing.assert_array_equal(plain, of_file)
+    np.testing.assert_array_equal(of_layers, imperfect)
+    assert (imperfect != plain).all()
+
+
+def test_layers_without_a_matrix_are_told_from_other_networks():
+    net = Layers([3], ["batchnorm"])
+    objective = net.objective(np.ones((2, 3)), np.zeros((2, 3)))
+    with pytest.raises(
+        perturb.InputError, match="array.output_bits = 6 but these Layers have no matrix"
+    ):
+        errors_of(objective, {"array.output_bits": 6}, points_at(net.init(0)))
 
 
 def small_convolution(error="squared_error"):

@@ -150,6 +150,24 @@ def test_networks_of_ones_own_are_written(tmp_path):
         np.testing.assert_array_equal(single, w.astype(np.float32))
 
 
+@pytest.mark.parametrize(
+    "error, output, by_its_end",
+    [
+        ("squared_error", "logistic", "binary_cross_entropy"),
+        ("cross_entropy", "linear", "squared_error"),
+    ],
+)
+def test_what_is_written_is_read_again_by_its_error(tmp_path, error, output, by_its_end):
+    made = perturb.MLP([3, 4, 2], output=output, error=error)
+    w = made.init(seed=0)
+    perturb.to_onnx(made, w, tmp_path / "net.onnx", dtype="float64")
+    assert perturb.from_onnx(tmp_path / "net.onnx")[0].error == by_its_end
+    read, w_read = perturb.from_onnx(tmp_path / "net.onnx", error=error)
+    x, target = np.random.default_rng(0).standard_normal((5, 3)), np.eye(2)[[0, 1, 1, 0, 1]]
+    a, b = made.objective(x, target), read.objective(x, target)
+    np.testing.assert_allclose(a.pattern_errors(w), b.pattern_errors(w_read), rtol=1e-13)
+
+
 def test_weights_of_float32_are_read_exactly(tmp_path):
     model = FILES["residual_mlp"]("float32")
     _, w = perturb.from_onnx(stored(model, tmp_path / "net.onnx"))

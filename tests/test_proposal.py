@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import hardware
 import sims
 from perturb.errors import InputError
 from sims.proposal.columns import choose_columns
@@ -144,7 +145,10 @@ def test_an_experiment_for_data_and_a_chip_of_ones_own_runs_as_it_is_written(com
         (("--data", "sensors.csv", "--as", "class"), "did you mean classes?"),
         (("--data", "sensors.csv", "--target", "sample", "--as", "classes"), "needs several rows"),
         (("--data", "still.csv", "--target", "load"), "load: is the same in every row"),
-        (("--data", "gap.csv"), "row 4 (the header is row 1): flow is empty, but must be a number"),
+        (
+            ("--data", "gap.csv"),
+            "line 4 (the header is line 1): flow is empty, but must be a number",
+        ),
     ],
 )
 def test_what_cannot_be_proposed_is_one_line(command, words, message):
@@ -204,6 +208,30 @@ def test_a_chip_or_a_device_is_told_from_an_experiment(command):
             assert status == 2 and f"is the file of a {kind}, not an experiment" in err
             assert f"perturb new mine.toml --{kind} my{kind}.toml" in err
             assert f"--set {key}=my{kind}.toml" in err
+
+
+def test_a_chip_is_told_by_what_it_has(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mychip.toml").write_text(CHIP)
+    # without a name it is called as its file
+    Path("other.toml").write_text('[weights]\ndevice = "cells.toml"\n')
+    Path("cells.toml").write_text('model = "constant-step"\n[step]\ndw_min = 0.01\n')
+    Path("timing.toml").write_text("[bus]\nlatency_ns = 1\n")
+    for chip, says in (
+        (
+            "mychip.toml",
+            "Chip: mychip. Imperfections: perturbation.gain_mismatch = 0.1, error_unit.noise ="
+            " 0.005, error_unit.bits = 8.",
+        ),
+        ("other.toml", 'Chip: other. Imperfections: weights.device = "cells".'),
+        ("timing.toml", "Chip: timing. Imperfections: none."),
+        ("ideal", "Chip: ideal, no noise, mismatch or rounding; times and energies nominal and"),
+    ):
+        status, out, err = command("new", f"with-{Path(chip).stem}.toml", "--chip", chip)
+        assert status == 0 and says in " ".join((out + err).split()), out + err
+    assert hardware.load_device("cells.toml").name == "cells"
+    status, out, err = command("new", "mine.toml", "--device", "cells.toml")
+    assert "Weights in devices: cells." in out + err
 
 
 def test_a_chip_is_no_device_and_a_device_no_chip(command, tmp_path, monkeypatch):

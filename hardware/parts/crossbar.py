@@ -29,10 +29,11 @@ from itertools import accumulate
 import numpy as np
 
 from hardware.array_tables import ArrayParams
-from hardware.arrays import cut, matrices
+from hardware.arrays import matrices, slices
 from hardware.parts.converter import Converter
 from hardware.parts.draws import ARRAY_NOISE, Shown
 from perturb.errors import InputError
+from perturb.networks.layers.network import Layers
 from perturb.networks.objective import Objective
 
 Array = np.ndarray
@@ -60,12 +61,15 @@ class Crossbar:
         if wrong and not self._matrices:
             key, value = next(iter(wrong.items()))
             kind = type(getattr(objective, "network", objective)).__name__
-            raise InputError(
-                f"array.{key} = {value} but a {kind} is not cut into arrays, as an MLP or Layers"
-                " are: set it to 0"
+            # of layers that only scale there is no matrix
+            why = (
+                "these Layers have no matrix to stand in an array"
+                if isinstance(getattr(objective, "network", None), Layers)
+                else f"a {kind} is not cut into arrays, as an MLP or Layers are"
             )
+            raise InputError(f"array.{key} = {value} but {why}: set it to 0")
         # arrays above one another, numbered through all matrices: for their noise
-        counts = [len(cut(m.inputs + m.bias, params.rows)) for m in self._matrices]
+        counts = [len(slices(m.inputs + m.bias, params.rows)) for m in self._matrices]
         # number of the first array of each matrix, among those that have noise of their own
         self._first = [0, *accumulate(counts)]
         self._begin()
@@ -98,7 +102,7 @@ class Crossbar:
         # arrays above one another share columns: their sums are added as numbers, after conversion
         total: Array | float = 0.0
         size = inputs + (bias is not None)
-        for block, rows in enumerate(cut(size, p.rows)):
+        for block, rows in enumerate(slices(size, p.rows)):
             own = slice(rows.start, min(rows.stop, inputs))
             # the row of the bias comes last
             b = bias if rows.stop > inputs else None
@@ -126,7 +130,7 @@ class Crossbar:
     def _driven(self, y: Array, evaluations: int, outputs: int) -> Array:
         """Rows as they are driven: by every array side by side with converters of its own."""
         if self.params.input_bits:
-            self.converted += evaluations * y.size * len(cut(outputs, self.params.columns))
+            self.converted += evaluations * y.size * len(slices(outputs, self.params.columns))
         return self.inputs(y, evaluations)
 
     def _through_wires(self, G: Array, b: Array | None) -> tuple[Array, Array | None]:
@@ -138,7 +142,7 @@ class Crossbar:
             G = np.concatenate([G, b], axis=-2)
         met = np.empty_like(G)
         rho = self.params.wire_resistance
-        for columns in cut(G.shape[-1], self.params.columns):
+        for columns in slices(G.shape[-1], self.params.columns):
             own = G[..., columns]
             # w > 0 in one array, w < 0 in the other, each with drops of its own
             met[..., columns] = met_by_inputs(np.maximum(own, 0.0), rho)

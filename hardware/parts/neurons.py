@@ -27,7 +27,7 @@ from hardware.parts.crossbar import Crossbar
 from hardware.parts.draws import NEURON_NOISE, Keys, Shown
 from hardware.parts.walk import Settle, Walk, by_channel, by_neuron
 from perturb.errors import InputError
-from perturb.networks.activations import Activation, per_unit
+from perturb.networks.activations import ActivationFunction, per_unit
 from perturb.networks.dag import DAG
 from perturb.networks.layers.network import Layers
 from perturb.networks.losses import ERRORS
@@ -48,7 +48,7 @@ class Layer(NamedTuple):
 
     neurons: Array
     driving: Array
-    activation: Activation
+    activation: ActivationFunction
     times: int = 1
 
 

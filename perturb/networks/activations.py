@@ -17,7 +17,7 @@ from perturb.errors import InputError, choose
 Array = np.ndarray
 
 
-class Activation(NamedTuple):
+class ActivationFunction(NamedTuple):
     """y = f(x), f' = df(x, y) and f'' = d2f(x, y, f'), elementwise, exact to rounding at every x.
 
     The derivatives take x beside y: y alone does not tell how far a neuron is in saturation.
@@ -45,7 +45,7 @@ def kernels() -> ModuleType:
     return import_module("perturb.kernels.activations")
 
 
-def _compiled(name: str, d2f: Callable[[Array, Array, Array], Array]) -> Activation:
+def _compiled(name: str, d2f: Callable[[Array, Array, Array], Array]) -> ActivationFunction:
     """The activation of that name with f and f' of the kernels, several times as fast as those of
     NumPy and SciPy.
     """
@@ -63,11 +63,11 @@ def _compiled(name: str, d2f: Callable[[Array, Array, Array], Array]) -> Activat
         kernels().activate_with_slopes(kind, y.reshape(-1), slope.reshape(-1))
         return y, slope
 
-    return Activation(f, lambda x, y: both(x)[1], d2f, both)
+    return ActivationFunction(f, lambda x, y: both(x)[1], d2f, both)
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation(
+ACTIVATIONS: dict[str, ActivationFunction] = {
+    "linear": ActivationFunction(
         lambda x: x,
         lambda x, y: np.ones_like(x),
         lambda x, y, df: np.zeros_like(x),
@@ -76,7 +76,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": _compiled("tanh", lambda x, y, df: -2.0 * y * df),
     # d/dx y (1 - y)
     "logistic": _compiled("logistic", lambda x, y, df: (1.0 - 2.0 * y) * df),
-    "relu": Activation(
+    "relu": ActivationFunction(
         lambda x: np.maximum(x, 0.0),
         # 0 at 0, by convention
         lambda x, y: (x > 0.0).astype(float),
@@ -106,7 +106,7 @@ def names_of_units(activation: str | Mapping[int, str], n_units: int) -> list[st
     return [activation.get(unit, "tanh") for unit in range(n_units)]
 
 
-def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
+def per_unit(names: Sequence[str], axis: int = -1) -> ActivationFunction:
     """Applies names[j] to entry j of the last axis, or (axis = 0) of the first."""
     # nothing to gather and scatter where all are alike
     if len(set(names)) == 1:
@@ -127,7 +127,7 @@ def per_unit(names: Sequence[str], axis: int = -1) -> Activation:
 
         return apply
 
-    return Activation(mixed("f"), mixed("df"), mixed("d2f"))
+    return ActivationFunction(mixed("f"), mixed("df"), mixed("d2f"))
 
 
 def add_activation(
@@ -172,7 +172,7 @@ def add_activation(
     """
     if name in ACTIVATIONS:
         raise InputError(f"activation {name!r} exists already: choose another name")
-    new = Activation(f, df, lambda x, y, df: d2f(x, y))
+    new = ActivationFunction(f, df, lambda x, y, df: d2f(x, y))
     # not symmetric about 0 and without 0: corners such as that of relu are not met
     x, eps = np.linspace(-3.1, 2.9, 25), 1e-5
     try:

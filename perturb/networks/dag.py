@@ -252,7 +252,8 @@ class DAGObjective(Objective):
         return len(self.network.edges)
 
     def subset(self, rows: Array) -> "DAGObjective":
-        return DAGObjective(self.network, self.x[rows], self.target[rows])
+        part = DAGObjective(self.network, self.x[rows], self.target[rows])
+        return self._of_my_classes(part)
 
     def pattern_errors(self, w: Array) -> Array:
         return self._E.value(self.outputs(w), self.target)

@@ -213,7 +213,8 @@ class MLPObjective(Objective):
         return MLPObjective, (self.network, self.x, self.target), {"classes": self.classes}
 
     def subset(self, rows: Array) -> "MLPObjective":
-        return MLPObjective(self.network, self.x[rows], self.target[rows])
+        part = MLPObjective(self.network, self.x[rows], self.target[rows])
+        return self._of_my_classes(part)
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output neurons.

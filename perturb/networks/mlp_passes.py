@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from perturb.networks.activations import Activation
+from perturb.networks.activations import ActivationFunction
 from perturb.networks.losses import ErrorFunction
 from perturb.threads import blas_threads
 
@@ -27,7 +27,7 @@ class Passes:
     """
 
     sizes: Sequence[int]
-    f: Sequence[Activation]
+    f: Sequence[ActivationFunction]
     error: ErrorFunction
     target: Array
     layers: list[Array]

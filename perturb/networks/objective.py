@@ -4,7 +4,7 @@ network offers.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from perturb.networks.second_derivatives import SecondDerivatives
 from perturb.networks.some_weights import Held, SomeWeights
 
 Array = np.ndarray
+P = TypeVar("P", bound="Objective")
 
 
 class Objective(SecondDerivatives, SomeWeights):
@@ -100,6 +101,11 @@ class Objective(SecondDerivatives, SomeWeights):
     def target(self, given: "Array | Targets") -> None:
         # as `as_patterns` gives them, or without names
         self._targets, self.classes = given if isinstance(given, Targets) else (given, ())
+
+    def _of_my_classes(self, part: P) -> P:
+        """One on some of the patterns, whose targets have lost the names of their classes."""
+        part.classes = self.classes
+        return part
 
     @staticmethod
     def from_functions(

@@ -234,7 +234,8 @@ class RecurrentObjective(Objective):
         return RecurrentObjective, (self.network, self.x, self.target), {"classes": self.classes}
 
     def subset(self, rows: Array) -> "RecurrentObjective":
-        return RecurrentObjective(self.network, self.x[rows], self.target[rows])
+        part = RecurrentObjective(self.network, self.x[rows], self.target[rows])
+        return self._of_my_classes(part)
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output neurons at the fixed points.

@@ -4,14 +4,12 @@ x and target.
 
 import hashlib
 import re
-import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
-from io import BufferedReader, BytesIO
-from itertools import pairwise
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -20,12 +18,12 @@ import pandas as pd
 
 from perturb.errors import InputError, cut, one_line, shown
 from perturb.files import open_regular
+from sims.data.csv_files import HEADED, read_csv
 
 Array = np.ndarray
 Targets = str | tuple[str, ...] | None
 T = TypeVar("T")
 
-HEADED = "the header is row "  # what messages say of the numbers of rows
 MAX_CLASSES = 1000
 NAMED = 3  # cells that are wrong, beside the first
 MAX_BYTES = 1 << 31  # of a file
@@ -34,7 +32,6 @@ A_NUMBER = f"a number, at most {LARGEST:g}"
 NUMBER = (  # as a string; not 1_000, nan, inf or digits of other scripts
     r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 )
-DECIMAL_COMMA = re.compile(r"^(\s*[+-]?[0-9]*),([0-9]+(?:[eE][+-]?[0-9]+)?\s*)$")
 TRUTH = {"true": 1.0, "false": 0.0}
 # how a Parquet file calls an index of pandas that has no name
 INDEX = re.compile(r"__index_level_[0-9]+__")
@@ -163,55 +160,6 @@ def _made(source: str, reader: Callable[[IO[bytes]], T], stream: IO[bytes], kind
         raise InputError(f"{source}: not a whole {kind} file ({what}): write it anew") from None
 
 
-def read_csv(stream: IO[bytes]) -> pd.DataFrame:
-    """The cells as strings, an empty one as missing; the first line names the columns, but for
-    those before it that are empty or begin with #, and pandas is not asked to mend names. Where it
-    has no comma, semicolons or tabs separate the columns, and numbers may have decimal commas.
-    """
-    content = stream.read()
-    before, separator = _before_header(content)
-    with warnings.catch_warnings():
-        # a line that is too long would be cut short with no more than a warning
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        # "NA" may be a class, and "nan" is no number
-        cells = pd.read_csv(
-            BytesIO(content),
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-            header=None,
-            sep=separator,
-            skiprows=before,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-        )
-    if separator != ",":
-        cells = cells.replace(DECIMAL_COMMA, r"\1.\2", regex=True)
-    names = ["" if pd.isna(name) else str(name).strip() for name in cells.iloc[0]]
-    # a single column whose name has separators in it is a table with other ones
-    if len(names) == 1 and "|" in names[0]:
-        raise InputError('its columns seem to be separated by "|": write it with commas')
-    # rows are called as a spreadsheet numbers them
-    cells = cells[1:].set_axis(names, axis=1)
-    first = before + 2
-    index = pd.RangeIndex(first, len(cells) + first, name=f"{HEADED}{before + 1}")
-    return cells.set_axis(index)
-
-
-def _before_header(content: bytes) -> tuple[int, str]:
-    """How many lines stand before that of the names, and what separates its columns."""
-    lines = [*content.removeprefix(b"\xef\xbb\xbf").splitlines(), b""]
-    before = 0
-    for line, below in pairwise(lines):
-        # names may begin with it, too: as many as there are cells below
-        named = any(line.count(mark) == below.count(mark) > 0 for mark in (b",", b";", b"\t"))
-        if line.strip() and (named or not line.lstrip().startswith(b"#")):
-            break
-        before += 1
-    others = (mark for mark in ";\t" if mark.encode() in lines[before])
-    return before, "," if b"," in lines[before] else next(others, ",")
-
-
 def _parquet(stream: IO[bytes]) -> pd.DataFrame:
     from pyarrow.parquet import read_table
 
@@ -298,7 +246,7 @@ def _numbers(frame: pd.DataFrame, columns: list[str], source: str) -> Array:
         must = f"{A_NUMBER}: correct it, remove the row, or leave the column out by data.ignore"
         if others:
             named = [
-                f"{one_line(cut(columns[column], 60))} in row {_called(frame[columns[column]], at)}"
+                f"{one_line(cut(columns[column], 60))} in {_called(frame[columns[column]], at)}"
                 for at, column in others[:NAMED]
             ]
             more = " and others" if len(others) > NAMED else ""
@@ -360,7 +308,7 @@ def _wrong(column: pd.Series, row: int, source: str, must: str) -> InputError:
     place = f"{_called(column, row)} ({headed if _is_headed(column) else 'counted from 1'})"
     value = "is empty, but" if empty else f"= {one_line(shown(cell))}"
     return InputError(
-        f"{source}: row {place}: {one_line(cut(str(column.name), 60))} {value} must be {must}"
+        f"{source}: {place}: {one_line(cut(str(column.name), 60))} {value} must be {must}"
     )
 
 
@@ -368,9 +316,9 @@ def _is_headed(column: pd.Series) -> bool:
     return str(column.index.name).startswith(HEADED)
 
 
-def _called(column: pd.Series, row: int) -> int:
-    """The number of a row in messages."""
-    return int(column.index[row]) if _is_headed(column) else row + 1
+def _called(column: pd.Series, row: int) -> str:
+    """A row in messages: the line of a text, or the row of a table."""
+    return f"line {column.index[row]}" if _is_headed(column) else f"row {row + 1}"
 
 
 def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
@@ -385,7 +333,7 @@ def _one_hot(labels: Array, source: str) -> tuple[Array, tuple[str, ...]]:
     what = ""
     order = np.arange(len(names))
     if not 2 <= len(names) <= MAX_CLASSES:
-        what = f"{len(names)} different classes"
+        what = "a single class" if len(names) == 1 else f"{len(names):,} different classes"
     else:
         # Decimal: 1, 1.0 and 01 are one number, and no digit is lost in comparing
         values = {i: Decimal(name) for i, name in enumerate(names) if re.fullmatch(NUMBER, name)}

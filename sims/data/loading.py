@@ -187,6 +187,11 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
     count = n + held
     x, target, *last = make(data, n_inputs, n_outputs, count)
     own = last[0] if last else 0
+    if data.balanced and not (target.shape[1] and _are_classes(target)):
+        raise InputError(
+            f"data.balanced = true but the targets of {_called(data)} are no classes: set it to"
+            " false"
+        )
     # the last are published to test with, and are never learned from
     learnable = len(x) - own
     if not endless and (held or data.samples is not None):
@@ -226,9 +231,11 @@ def _split(data: Data, n_inputs: int, n_outputs: int, test_key: str) -> Parts:
         )
     if data.standardise:
         if n < 2:
+            # all that are not held back, if nobody has said how many
+            left = f"data.samples = {n}" if data.samples else f"{_called(data)} leaves {n} pattern"
             raise InputError(
-                f"data.samples = {n} has no spread to standardise by: use 2 or more, or set"
-                " data.standardise = false"
+                f"{left} to learn from, which has no spread to standardise by: {_more(data)}, or"
+                " set data.standardise = false"
             )
         # with mean and spread of those to learn from: nothing is known of those held back
         x, x_test, x_validation = _standardised(x, x_test, x_validation)
@@ -308,6 +315,14 @@ def _refuse(
         f" has only {there - own} patterns, {learn}, and {fresh} others that equal none of those:"
         f" lower {' or '.join([*wanted, 'data.samples'])}{', or raise data.noise' * endless}"
     )
+
+
+def _more(data: Data) -> str:
+    """How to have more patterns to learn from."""
+    held = [key for key in ("test", "validation") if getattr(data, key)]
+    if data.samples or not held:
+        return "use 2 patterns or more"
+    return f"lower {' or '.join(f'data.{key} = {getattr(data, key)}' for key in held)}"
 
 
 def _called(data: Data) -> str:

@@ -10,7 +10,8 @@ import pandas as pd
 
 from perturb.errors import InputError, choose, cut, one_line
 from perturb.networks.onnx.reading import network_in
-from sims.data.files import called, floats_of, read_csv, read_file
+from sims.data.csv_files import read_csv
+from sims.data.files import called, floats_of, read_file
 
 Array = np.ndarray
 # arrays of NPZ, columns of CSV: as trainings store them, and a shorter name for one's own

@@ -132,8 +132,9 @@ class Keys(Table):
         None,
         description=(
             "weights c of the classes in E, which is sum c_s E_s / sum c_s over patterns: a table"
-            " of numbers, 1 for a class that it leaves out, or balanced, 1 over the number of"
-            " patterns to learn from; of cross_entropy alone; absent = all alike"
+            " of numbers, 1 for a class that it leaves out, or balanced, n/(C n_c) of each of C"
+            " classes for its n_c of the n patterns to learn from; of cross_entropy alone; absent ="
+            " all alike"
         ),
         examples=["balanced"],
     )

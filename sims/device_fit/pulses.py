@@ -252,13 +252,17 @@ def _lines(path: str | Path, source: str) -> tuple[list[tuple[int, list[str]]], 
     head = next(said, "")
     # where semicolons or tabs separate, a comma is a decimal one
     separator = next((sign for sign in (";", "\t") if sign in head), ",")
-    lines, number = [], 0
+    lines = []
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    # where each begins: a cell in quotes may have several lines
+    number = 1
     try:
-        for number, cells in enumerate(csv.reader(io.StringIO(text), delimiter=separator), 1):
+        for cells in rows:
             if any(cell.strip() for cell in cells) and not cells[0].lstrip().startswith("#"):
                 lines.append((number, cells))
+            number = rows.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{source}: line {number + 1}: not valid CSV ({error})") from None
+        raise InputError(f"{source}: line {number}: not valid CSV ({error})") from None
     if len(lines) < 2:
         raise InputError(
             f"{source}: holds no readings: give a header and a line per reading "

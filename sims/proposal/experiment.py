@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from hardware.device_params import device_names, load_device
-from hardware.params import chip_names, load_chip
-from perturb.errors import InputError, cut, one_line
+from hardware.device_params import DeviceParams, device_names, load_device
+from hardware.params import ChipParams, chip_names, imperfections, load_chip, value_of
+from perturb.errors import InputError, cut, one_line, shown
 from sims.data.files import READERS, read_file, read_patterns
 from sims.experiment.loading import experiment_from
 from sims.experiment.schema import Setup
@@ -60,11 +60,12 @@ def propose(
     if chip is not None:
         given["chip"] = {"preset": _relative(chip, chip_names(), file)}
         found = load_chip(chip)
-        said.append(f"Chip: {one_line(found.name)}, {one_line(found.description)}.")
+        said.append(_said_of_chip(found))
     if device is not None:
         given["chip"]["weights"] = {"device": _relative(device, device_names(), file)}
         law = load_device(device)
-        said.append(f"Weights in devices: {one_line(law.name)}, {one_line(law.description)}.")
+        named = ", ".join(one_line(text) for text in (law.name, law.description) if text)
+        said.append(f"Weights in devices: {named}.")
     what = "exclusive or"
     if data is not None:
         what = one_line(data.name)
@@ -76,6 +77,17 @@ def propose(
         _loaded(given, file)
         said.append("No --data: exclusive or is the task, and g and z = Hv are estimated.")
     return Proposal(short(f"{what} on a chip", given, notes), tuple(said))
+
+
+def _said_of_chip(chip: ChipParams) -> str:
+    """What it is called, says of itself, and has other than the ideal one."""
+    named = ", ".join(one_line(text) for text in (chip.name, chip.description) if text)
+    has = []
+    for key in imperfections(chip):
+        value = value_of(chip, key)
+        has.append(f"{key} = {shown(value.name if isinstance(value, DeviceParams) else value)}")
+    imperfect = one_line(cut(", ".join(has), 400))
+    return f"Chip: {named}. Imperfections: {imperfect or 'none'}."
 
 
 def _name(path: Path) -> str:

@@ -5,12 +5,13 @@ Shapes are channels first, (channels, *positions), as in ONNX; a flatten is in C
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import prod
 from typing import Any, ClassVar
 
-from perturb.checks import integer
-from perturb.errors import InputError
+from perturb.checks import boolean, integer
+from perturb.errors import InputError, choose, cut
+from perturb.networks.activations import ACTIVATIONS
 from perturb.networks.layers.maps import (
     ActivationPart,
     AveragePoolPart,
@@ -24,6 +25,10 @@ from perturb.networks.layers.windows import Pads, Windows
 
 # of every number of a layer: a slip of the keyboard is refused before memory is asked for
 MAX_SIZE = 10_000_000
+# residuals within each other, each of which calls the next: they must not use up the stack
+MAX_NESTED = 50
+# arguments that a text gives by their place, all others by name
+BY_PLACE = ("outputs", "channels", "window", "shape", "axes")
 Sizes = int | tuple[int, ...]
 # one for all axes, or for each axis one number or (before, after)
 Padding = int | tuple[int | tuple[int, int], ...]
@@ -43,17 +48,13 @@ class Layer(ABC):
 
     def __str__(self) -> str:
         words = [self.text]
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for option in fields(self):
+            value = getattr(self, option.name)
             # what is left out is the default again when the text is read
-            if value != field.default:
+            if value != option.default:
                 given = _written(value)
-                words.append(given if field.name in _BY_PLACE else f"{field.name}={given}")
+                words.append(given if option.name in BY_PLACE else f"{option.name}={given}")
         return " ".join(words)
-
-
-# arguments that a text gives by their place, all others by name
-_BY_PLACE = ("outputs", "channels", "window", "shape", "axes")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Linear(Layer):
         integer("outputs", self.outputs, 1, MAX_SIZE)
         if len(shape) > 1:
             raise InputError('it takes neurons, without positions: put "flatten" before it')
-        return LinearPart(shape[0], self.outputs, self.bias)
+        return LinearPart(shape[0], self.outputs, boolean("bias", self.bias))
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class _Convolution(Layer):
         for name, count in (("channels", self.channels), ("channels of its input", shape[0])):
             if count % self.groups:
                 raise InputError(f"groups = {self.groups} must divide the {count} {name}")
-        return ConvolutionPart(windows, self.channels, self.groups, self.bias)
+        bias = boolean("bias", self.bias)
+        return ConvolutionPart(windows, self.channels, self.groups, bias)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class AveragePool(Layer):
         windows = _windows(shape, self.window, stride, self.padding)
         # the mean of no entry would be 0/0
         _check_padding(windows)
-        return AveragePoolPart(windows, self.count_padding)
+        return AveragePoolPart(windows, boolean("count_padding", self.count_padding))
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,7 @@ class Reshape(Layer):
     text: ClassVar[str] = "reshape"
 
     def on(self, shape: Shape) -> Part:
-        # a text of a single number gives no tuple
-        to = self.shape if isinstance(self.shape, tuple) else (self.shape,)
+        to = _integers("shape", self.shape, 1, MAX_SIZE)
         if prod(to) != prod(shape):
             raise InputError(f"shape {to} has {prod(to)} entries, its input {prod(shape)}")
         return ReshapePart(shape, to)
@@ -194,9 +195,10 @@ class Transpose(Layer):
     text: ClassVar[str] = "transpose"
 
     def on(self, shape: Shape) -> Part:
-        if sorted(self.axes) != list(range(len(shape))):
-            raise InputError(f"axes {self.axes} must name each of 0..{len(shape) - 1} once")
-        return TransposePart(shape, self.axes)
+        axes = _integers("axes", self.axes, 0, MAX_SIZE)
+        if sorted(axes) != list(range(len(shape))):
+            raise InputError(f"axes {axes} must name each of 0..{len(shape) - 1} once")
+        return TransposePart(shape, axes)
 
 
 @dataclass(frozen=True)
@@ -218,24 +220,38 @@ class Activation(Layer):
     name: str
 
     def on(self, shape: Shape) -> Part:
+        choose("name", self.name, ACTIVATIONS)
         return ActivationPart(shape, self.name)
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.name)
 
 
 @dataclass(frozen=True)
 class Residual(Layer):
     """The sum of two paths from the same input, such as of a residual network; the second, left
-    out, is the input itself.
+    out, is the input itself. depth: how many are within each other, itself included.
     """
 
     path: tuple[Layer, ...]
     shortcut: tuple[Layer, ...] = ()
+    depth: int = field(init=False, repr=False, compare=False)
     text: ClassVar[str] = "residual"
 
+    def __post_init__(self) -> None:
+        # here and not in `on`, which of too many would not come back
+        path, shortcut = _layers("path", self.path), _layers("shortcut", self.shortcut)
+        inner = [each for each in (*path, *shortcut) if isinstance(each, Residual)]
+        depth = 1 + max((each.depth for each in inner), default=0)
+        if depth > MAX_NESTED:
+            raise InputError(f"residuals are nested more than {MAX_NESTED} times: use fewer")
+        # it is frozen from now on
+        for name, value in (("path", path), ("shortcut", shortcut), ("depth", depth)):
+            object.__setattr__(self, name, value)
+
     def on(self, shape: Shape) -> Part:
-        path, shortcut = (chained(layers, shape) for layers in (self.path, self.shortcut))
+        path = chained(self.path, shape, "path")
+        shortcut = chained(self.shortcut, shape, "shortcut")
         if path.shape != shortcut.shape:
             raise InputError(
                 f"its path gives shape {path.shape} but its shortcut {shortcut.shape}: they are"
@@ -248,18 +264,31 @@ class Residual(Layer):
         return f"residual({path}{' | ' * bool(shortcut)}{shortcut})"
 
 
+class _Misfit(InputError):
+    """A layer does not fit. places: of the layers that it is in, outermost first, and its own."""
+
+    def __init__(self, places: tuple[str, ...], what: str):
+        self.places, self.what = places, what
+        # of many within each other the first and the last say where it is
+        named = places if len(places) <= 5 else (*places[:2], "...", *places[-2:])
+        super().__init__(f"{', '.join(named)} = {what}")
+
+
 def chained(layers: Sequence[Layer], shape: Shape, name: str = "layers") -> Chain:
     """Layers one after the other, on inputs of a shape; InputError names what does not fit."""
     # of no layers at all, such as a shortcut left out, the input is the output
     first = shape
     parts: list[Part] = []
     for number, layer in enumerate(layers):
+        place = f"{name}[{number}]"
         try:
             part = layer.on(shape)
+        except _Misfit as error:
+            # of a layer of one of its paths, which is named already
+            raise _Misfit((place, *error.places), error.what) from None
         except InputError as error:
-            raise InputError(
-                f'{name}[{number}] = "{layer}" does not fit its input of shape {shape}: {error}'
-            ) from None
+            what = f'"{cut(str(layer), 60)}" does not fit its input of shape {shape}: {error}'
+            raise _Misfit((place,), what) from None
         parts.append(part)
         shape = part.shape
     return Chain(parts, first)
@@ -282,6 +311,27 @@ LAYERS: dict[str, type[Layer]] = {
         Residual,
     )
 }
+
+
+def _layers(name: str, value: Any) -> tuple[Layer, ...]:
+    """A path, or InputError."""
+    if not isinstance(value, (tuple, list)):
+        raise InputError(
+            f"{name} = {cut(str(value), 60)} must be a tuple of layers, such as (Linear(4),)"
+        )
+    for each in value:
+        if not isinstance(each, Layer):
+            raise InputError(
+                f"{name} has {cut(repr(each), 60)}, which is no layer: give objects such as"
+                " Linear(4)"
+            )
+    return tuple(value)
+
+
+def _integers(name: str, value: Any, least: int, most: int) -> tuple[int, ...]:
+    """Integers in least..most; a single one, as a text of one number gives it, is a tuple of it."""
+    given = value if isinstance(value, tuple) else (value,)
+    return tuple(integer(name, one, least, most) for one in given)
 
 
 def _written(value: object) -> str:
@@ -311,6 +361,8 @@ def _windows(
     # one number: as many before as after
     pads: Pads = tuple(each if isinstance(each, tuple) else (each, each) for each in given)
     for pair in pads:
+        if len(pair) != 2:
+            raise InputError(f"padding = {pair} of an axis must be one number, or (before, after)")
         for each in pair:
             integer("padding", each, 0, MAX_SIZE)
     # otherwise there would be no window
@@ -325,11 +377,9 @@ def _windows(
 
 def _each(name: str, value: Sizes, count: int, least: int) -> tuple[int, ...]:
     """One number for each axis."""
-    each = value if isinstance(value, tuple) else (value,) * count
+    each = _integers(name, value if isinstance(value, tuple) else (value,) * count, least, MAX_SIZE)
     if len(each) != count:
         raise InputError(f"{name} = {_written(value)} must be one number, or {count} of them")
-    for one in each:
-        integer(name, one, least, MAX_SIZE)
     return each
 
 

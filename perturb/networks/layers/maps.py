@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from perturb.networks.activations import ACTIVATIONS, Activation
+from perturb.networks.activations import ACTIVATIONS, ActivationFunction
 from perturb.networks.layers.part import Array, Fixed, Part, Shape
-from perturb.networks.layers.windows import Windows
+from perturb.networks.layers.windows import Windows, first_of
 
 
 @dataclass(eq=False)
 class _At:
     """x and y = f(x); f' and f'' are computed when they are first asked for."""
 
-    activation: Activation
+    activation: ActivationFunction
     x: Array
     y: Array
 
@@ -66,7 +66,7 @@ class ActivationPart(Part):
         return R_Ex, w
 
     @property
-    def gain(self) -> float | None:
+    def net_variance(self) -> float | None:
         # half of the net inputs are lost, and half of their variance (He et al. 2015)
         return 2.0 if self.name == "relu" else 1.0
 
@@ -87,8 +87,8 @@ class MaxPoolPart(Fixed):
 
     def forward(self, w: Array, y: Any) -> tuple[Array, Any]:
         largest = self.output(w, y)
-        # the number of the winner's place in each window
-        # (channels, *positions, S); 16 bits would not do for a window of more than 32,767 places
+        # (channels, *positions, S): the number of the winner's place in each window; 16 bits would
+        # not do for a window of more than 32,767 places
         winner = np.zeros(largest.shape, dtype=np.int32)
         views = list(self.windows.views(self.windows.padded(y, -np.inf)))
         # from the last to the first, which stays; where none wins, not-a-number is the largest
@@ -109,10 +109,10 @@ class MaxPoolPart(Fixed):
         for number, (_, view) in enumerate(self.windows.views(full)):
             # an entry that wins several windows gets the e of each
             np.add(view, e, out=view, where=winner == number)
-        return self.windows.cut(full)
+        return self.windows.without_padding(full)
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
-        return _per_channel(units, self.shape)
+        return _pooled(units, self.windows)
 
 
 class AveragePoolPart(Fixed):
@@ -146,10 +146,10 @@ class AveragePoolPart(Fixed):
         e = self.share * e
         for _, view in self.windows.views(full):
             view += e
-        return self.windows.cut(full)
+        return self.windows.without_padding(full)
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
-        return _per_channel(units, self.shape)
+        return _pooled(units, self.windows)
 
 
 class ReshapePart(Fixed):
@@ -186,9 +186,8 @@ class TransposePart(Fixed):
         return none, none, units.transpose(self.axes)
 
 
-def _per_channel(units: Array, shape: Shape) -> tuple[Array, Array, Array]:
-    """Neurons of a pool: those of its channels."""
+def _pooled(units: Array, windows: Windows) -> tuple[Array, Array, Array]:
+    """Neurons of a pool: those of its channels, of several in a window the first."""
     none = np.zeros(0, dtype=int)
-    # all positions of a channel are one neuron: that at the first stands for it
-    channels = units.reshape(len(units), -1)[:, 0].reshape(-1, *(1,) * (len(shape) - 1))
-    return none, none, np.broadcast_to(channels, shape)
+    places = tuple(range(1, 1 + len(windows.size)))
+    return none, none, first_of(windows.neurons(units), places)

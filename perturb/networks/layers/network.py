@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from perturb.checks import as_weights, integer
-from perturb.errors import InputError, choose
+from perturb.errors import InputError, choose, cut
 from perturb.networks.cache import Cached
 from perturb.networks.layers.layer import MAX_SIZE, Layer, chained
-from perturb.networks.layers.maps import ActivationPart
+from perturb.networks.layers.maps import ActivationPart, ReshapePart, TransposePart
 from perturb.networks.layers.part import Array
 from perturb.networks.layers.texts import layer_of
 from perturb.networks.losses import ERRORS, NEEDS_LINEAR_OUTPUT
@@ -25,8 +25,9 @@ from perturb.threads import WORTH_THREADS, blas_threads, n_threads
 T = TypeVar("T")
 # bytes of the largest array of some patterns that are computed together, which stay in cache
 AT_ONCE = 2**23
-# numbers in the arrays of all patterns that are kept from one product to the next, 512 MB; what is
-# more is computed again
+# numbers in the largest arrays of all parts, of all patterns, up to which they are kept from one
+# product to the next; with what activations and errors keep beside them about 0.9 GB (measured, 3x3
+# convolutions with relu). What is more is computed again
 KEPT = 2**26
 
 
@@ -86,7 +87,8 @@ class Layers:
         layers: Sequence[str | Layer],
         error: str = "squared_error",
     ):
-        shape = [integer("input_shape", n, 1, MAX_SIZE) for n in input_shape]
+        sizes = _listed("input_shape", input_shape, "[64] or [1, 28, 28]")
+        shape = [integer("input_shape", n, 1, MAX_SIZE) for n in sizes]
         if not shape:
             raise InputError(
                 "input_shape is empty: give [inputs], or [channels, positions] or [channels, rows,"
@@ -94,7 +96,8 @@ class Layers:
             )
         choose("error", error, ERRORS)
         self.input_shape = tuple(shape)
-        self.layers = [layer if isinstance(layer, Layer) else layer_of(layer) for layer in layers]
+        given = _listed("layers", layers, '["linear 8", "tanh", "linear 2"]')
+        self.layers = [_layer(number, layer) for number, layer in enumerate(given)]
         self.error = error
         self.chain = chained(self.layers, self.input_shape)
         self.output_shape = self.chain.shape
@@ -112,7 +115,9 @@ class Layers:
                 f"layers gives outputs of shape {self.output_shape}: end with neurons, by"
                 ' "flatten" and a linear layer'
             )
-        last = self.chain.parts[-1]
+        # other shapes of the same numbers change nothing
+        renamed = (ReshapePart, TransposePart)
+        last = next(part for part in reversed(self.chain.parts) if not isinstance(part, renamed))
         if self.error in NEEDS_LINEAR_OUTPUT and isinstance(last, ActivationPart):
             raise InputError(
                 f'layers ends with "{last.name}" but error = "{self.error}" brings its own: leave'
@@ -130,7 +135,8 @@ class Layers:
 
     def init(self, seed: int) -> Array:
         """Random starting weights: kernels and matrices normal, of variance 1/n_in, or 2/n_in where
-        a relu comes next (He et al. 2015); biases zero; of a batchnorm 1 and 0.
+        a relu comes next (He et al. 2015), before a sum of two paths on its path; biases zero; of a
+        batchnorm 1 and 0.
 
         Parameters
         ----------
@@ -146,7 +152,9 @@ class Layers:
         """The neuron each weight comes from and goes to, two int arrays (n,).
 
         All positions of a channel are one neuron. They are numbered from the channels of the input
-        on, layer by layer; a bias comes from -1.
+        on, layer by layer; a bias comes from -1. Where a reshape or a transpose has put several
+        neurons into one channel, a weight that several of them share comes from the first; what
+        only ever multiplies padding comes from -1, too.
         """
         channels = np.arange(self.input_shape[0]).reshape(-1, *(1,) * (len(self.input_shape) - 1))
         units = np.broadcast_to(channels, self.input_shape)
@@ -208,9 +216,8 @@ class LayersObjective(Objective):
         # a batchnorm alone is no product, and still settles
         self.depth = max(1, network.chain.n_products)
         self._E = ERRORS[network.error]
-        parts = network.chain.parts
         # what forward keeps is about the arrays of all parts
-        self._fits = self.n_patterns * sum(part.size for part in parts) <= KEPT
+        self._fits = self.n_patterns * network.chain.total_size <= KEPT
         self._prepare(np.float64)
         self._passes = Cached(self._both_passes, self.n_weights)
 
@@ -219,7 +226,7 @@ class LayersObjective(Objective):
         self._dtype = dtype
         S = self.n_patterns
         most = max(1, AT_ONCE // (np.dtype(dtype).itemsize * self.network.chain.size))
-        # as equal as can be
+        # as equal as can be; the same on any number of cores, so that sums have the same bits
         size = -(-S // -(-S // most))
         self._chunks = [slice(i, i + size) for i in range(0, S, size)]
         self._prepared = [self._columns(rows) for rows in self._chunks] if self._fits else []
@@ -235,14 +242,16 @@ class LayersObjective(Objective):
 
     def __reduce__(self):
         # functions do not pickle; names of them do
-        return LayersObjective, (self.network, self.x, self.target), {"classes": self.classes}
+        made_of = self.network, self.x, self.target, self._dtype
+        return _objective, made_of, {"classes": self.classes}
 
     @property
     def n_macs(self) -> int:
         return self.network.n_macs
 
     def subset(self, rows: Array) -> "LayersObjective":
-        return LayersObjective(self.network, self.x[rows], self.target[rows])
+        part = _objective(self.network, self.x[rows], self.target[rows], self._dtype)
+        return self._of_my_classes(part)
 
     def outputs(self, w: Array) -> Array:
         """The activity of the output neurons.
@@ -352,6 +361,33 @@ class LayersObjective(Objective):
         return Gv
 
 
+def _listed(name: str, value: Any, such_as: str) -> list[Any]:
+    """A list of what is one, or InputError."""
+    try:
+        # the letters of a text are no layers
+        if isinstance(value, str):
+            raise TypeError
+        return list(value)
+    except TypeError:
+        raise InputError(
+            f"{name} = {cut(repr(value), 60)} must be a list, such as {such_as}"
+        ) from None
+
+
+def _layer(number: int, given: Any) -> Layer:
+    if isinstance(given, Layer):
+        return given
+    if isinstance(given, str):
+        try:
+            return layer_of(given)
+        except InputError as error:
+            raise InputError(f"layers[{number}]: {error}") from None
+    raise InputError(
+        f"layers[{number}] = {cut(repr(given), 60)} is no layer: give texts, such as"
+        ' "linear 8", or objects of perturb.networks.layers'
+    )
+
+
 def _sum(parts: Iterable[Array]) -> Array:
     """Their sum, one after the other."""
     each = iter(parts)
@@ -359,6 +395,12 @@ def _sum(parts: Iterable[Array]) -> Array:
     for part in each:
         total += part
     return total
+
+
+def _objective(network: Layers, x: Array, target: Array, dtype: type) -> LayersObjective:
+    """In the precision of another one."""
+    made = LayersObjective(network, x, target)
+    return made if dtype is np.float64 else made.in_float32()
 
 
 class _Chunk(NamedTuple):

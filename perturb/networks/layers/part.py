@@ -26,7 +26,7 @@ class Part(ABC):
 
     shape: of its output, without patterns. n_weights: of them it has. n_macs: multiplications by a
     weight in one evaluation of a pattern. n_products: its depth, see `Objective`. size: numbers in
-    its largest array, of a pattern.
+    its largest array, of a pattern. total_size: of all parts that it is made of, together.
     """
 
     shape: Shape
@@ -39,6 +39,10 @@ class Part(ABC):
     @property
     def size(self) -> int:
         return prod(self.shape)
+
+    @property
+    def total_size(self) -> int:
+        return self.size
 
     def prepare(self, y: Array) -> Any:
         """What `forward` takes, made of an input: all that does not depend on the weights."""
@@ -69,8 +73,8 @@ class Part(ABC):
     ) -> tuple[Array, Array]:
         """R{dE/dy} and R{g} (n_weights,), from R{e} and what the other passes kept."""
 
-    def init(self, rng: np.random.Generator, gain: float) -> Array:
-        """Starting weights (n_weights,). gain: variance of its net inputs, from inputs of mean
+    def init(self, rng: np.random.Generator, variance: float) -> Array:
+        """Starting weights (n_weights,). variance: that of its net inputs, from inputs of mean
         square 1.
         """
         return np.zeros(0)
@@ -81,8 +85,8 @@ class Part(ABC):
         return [self.n_weights] if self.n_weights else []
 
     @property
-    def gain(self) -> float | None:
-        """The gain that those before it start with; None if it is theirs to say who come later."""
+    def net_variance(self) -> float | None:
+        """The variance that net inputs before it start with; None if later parts say it."""
         return None
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
@@ -145,6 +149,10 @@ class Chain(Part):
     def size(self) -> int:
         return max((part.size for part in self.parts), default=prod(self.shape))
 
+    @property
+    def total_size(self) -> int:
+        return sum(part.total_size for part in self.parts)
+
     def prepare(self, y: Array) -> Any:
         # of the first part only: what later ones take depends on the weights
         return self.parts[0].prepare(y) if self.parts else y
@@ -189,12 +197,12 @@ class Chain(Part):
             )
         return R_e, R_g
 
-    def init(self, rng: np.random.Generator, gain: float) -> Array:
+    def init(self, rng: np.random.Generator, variance: float) -> Array:
         # the first that comes later and says so, or what follows the chain
-        starts, later = [], gain
+        starts, later = [], variance
         for part in reversed(self.parts):
             starts.append((part, later))
-            later = later if part.gain is None else part.gain
+            later = later if part.net_variance is None else part.net_variance
         w = [part.init(rng, of_part) for part, of_part in reversed(starts)]
         return np.concatenate([np.zeros(0), *w])
 
@@ -203,9 +211,11 @@ class Chain(Part):
         return [size for part in self.parts for size in part.layer_sizes]
 
     @property
-    def gain(self) -> float | None:
+    def net_variance(self) -> float | None:
         # its own weights start with their own, so that those before it need none
-        return next((part.gain for part in self.parts if part.gain is not None), None)
+        return next(
+            (part.net_variance for part in self.parts if part.net_variance is not None), None
+        )
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
         sources, targets = [], []
@@ -236,6 +246,11 @@ class ResidualPart(Part):
     @property
     def size(self) -> int:
         return max(self.path.size, self.shortcut.size)
+
+    @property
+    def total_size(self) -> int:
+        # both paths keep what they need, and their sum is another array
+        return self.path.total_size + self.shortcut.total_size + prod(self.shape)
 
     def prepare(self, y: Array) -> Any:
         return [chain.prepare(y) for chain, _ in self._both]
@@ -275,12 +290,19 @@ class ResidualPart(Part):
         )
         return R_a + R_b if wanted else R_e, np.concatenate([R_g_a, R_g_b])
 
-    def init(self, rng: np.random.Generator, gain: float) -> Array:
-        return np.concatenate([chain.init(rng, gain) for chain, _ in self._both])
+    def init(self, rng: np.random.Generator, variance: float) -> Array:
+        return np.concatenate([chain.init(rng, variance) for chain, _ in self._both])
 
     @property
     def layer_sizes(self) -> list[int]:
         return self.path.layer_sizes + self.shortcut.layer_sizes
+
+    @property
+    def net_variance(self) -> float | None:
+        # what comes next on the path; on one without weights or activations, on the shortcut
+        return (
+            self.shortcut.net_variance if self.path.net_variance is None else self.path.net_variance
+        )
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
         # what is added up are the neurons of the path

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from perturb.networks.layers.part import Array, Part, Shape
-from perturb.networks.layers.windows import Windows
+from perturb.networks.layers.windows import Windows, first_of
 
 
 class Product(Part):
@@ -122,12 +122,12 @@ class Product(Part):
         return self.collect(R_dE_dc), R_g
 
     @property
-    def gain(self) -> float | None:
+    def net_variance(self) -> float | None:
         return 1.0
 
-    def init(self, rng: np.random.Generator, gain: float) -> Array:
-        # of `columns` inputs of mean square 1, each net input has the variance `gain`
-        matrix = rng.standard_normal(self._n_matrix) * np.sqrt(gain / self.columns)
+    def init(self, rng: np.random.Generator, variance: float) -> Array:
+        # of `columns` inputs of mean square 1, each net input has this variance
+        matrix = rng.standard_normal(self._n_matrix) * np.sqrt(variance / self.columns)
         return np.concatenate([matrix, np.zeros(self.n_weights - self._n_matrix)])
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
@@ -192,9 +192,9 @@ class ConvolutionPart(Product):
         return self.windows.put(c)
 
     def inputs(self, units: Array) -> Array:
-        # all positions of a channel are one neuron
-        channels = units.reshape(self.windows.channels, -1)[:, 0]
-        return np.repeat(channels, prod(self.windows.size)).reshape(self.groups, self.columns)
+        # in all windows, after a reshape perhaps not the same; of several the first
+        there = self.windows.neurons(units).reshape(self.groups, self.columns, -1)
+        return first_of(there, -1)
 
 
 class ScalingPart(Part):
@@ -236,12 +236,13 @@ class ScalingPart(Part):
         R_g = np.concatenate([of_a.sum(self._sums), R_e.sum(self._sums)])
         return self._both(w)[0] * R_e + self._both(v)[0] * e, R_g
 
-    def init(self, rng: np.random.Generator, gain: float) -> Array:
+    def init(self, rng: np.random.Generator, variance: float) -> Array:
         # a = 1 and b = 0: it starts as the identity
         return np.repeat([1.0, 0.0], self.shape[0])
 
     def connected(self, units: Array, first: int) -> tuple[Array, Array, Array]:
-        # a neuron of its own for each channel: its weights are numbers of that neuron
+        # a neuron of its own for each channel: its weights are numbers of that neuron, and what
+        # several neurons of a channel meet comes from the first of them
         channels = self.shape[0]
         new = np.arange(first, first + channels)
         sources = np.concatenate([units.reshape(channels, -1)[:, 0], np.full(channels, -1)])

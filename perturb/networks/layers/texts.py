@@ -5,14 +5,25 @@ import re
 
 from perturb.errors import InputError, choose, cut
 from perturb.networks.activations import ACTIVATIONS
-from perturb.networks.layers.layer import LAYERS, Activation, Layer, Residual
+from perturb.networks.layers.layer import (
+    BY_PLACE,
+    LAYERS,
+    MAX_NESTED,
+    Activation,
+    Layer,
+    Residual,
+)
 
 # before:after, of a padding
 PAIR = re.compile(r"\d+:\d+")
 # one for each axis: 3, 2x3, 0:1x2:3
 SIZES = re.compile(r"\d+(:\d+)?(x\d+(:\d+)?)*")
-# of residuals, which call `layer_of` again: a text must not use up the stack
-MAX_NESTED = 50
+# a comma before another layer, rather than between numbers
+COMMA = re.compile(r",\s*[a-z]")
+
+
+class _NoLayer(InputError):
+    """Of a text, which the message names."""
 
 
 def layer_of(text: str, depth: int = 0) -> Layer:
@@ -21,28 +32,40 @@ def layer_of(text: str, depth: int = 0) -> Layer:
     try:
         name, _, rest = text.partition("(")
         if name.strip() == Residual.text:
-            if depth > MAX_NESTED:
-                raise InputError(f"residuals are nested more than {MAX_NESTED} times")
+            # as `Residual` says, but before the text is read to its end
+            if depth == MAX_NESTED:
+                raise InputError(f"residuals are nested more than {MAX_NESTED} times: use fewer")
             return _residual(rest, depth)
+        if COMMA.search(text):
+            apart = "are separated by semicolons" if depth else "are texts of their own"
+            raise InputError(f"it has a comma, but layers {apart}")
         name, *words = text.split() or [""]
         # "linear" is the layer: as an activation it would do nothing
         kind = choose("its first word", name, dict.fromkeys(ACTIVATIONS, Activation) | LAYERS)
+        if kind is Residual:
+            raise InputError("its path stands in brackets: residual(linear 8; tanh; linear 8)")
         return Activation(name) if kind is Activation and not words else _made(kind, words)
+    except _NoLayer as error:
+        # of many within each other the outermost and the innermost are named
+        raise error if depth else _NoLayer(f'in "{cut(text, 60)}": {error}') from None
     except InputError as error:
-        raise InputError(f'"{cut(text, 60)}" is no layer: {error}') from None
+        raise _NoLayer(f'"{cut(text, 60)}" is no layer: {error}') from None
 
 
 def _made(kind: type, words: list[str]) -> Layer:
     """A layer from the words after its name: what comes by its place, then name=value."""
     parameters = [] if kind is Activation else list(inspect.signature(kind).parameters)
+    by_place = [name for name in parameters if name in BY_PLACE]
     given: dict[str, object] = {}
     for place, word in enumerate(words):
         # without = all of the word is the value
         name, equals, value = word.rpartition("=")
         if not equals:
-            if place >= len(parameters):
-                raise InputError(f"{word} is one too many: it takes {_listed(parameters)}")
-            name = parameters[place]
+            if place >= len(by_place):
+                raise InputError(f"{cut(word, 30)} is one too many: {_takes(parameters)}")
+            name = by_place[place]
+        if not parameters:
+            raise InputError(f"{cut(word, 30)} is one too many: {_takes(parameters)}")
         choose("the option", name, dict.fromkeys(parameters))
         if name in given:
             raise InputError(f"{name} is given twice")
@@ -52,11 +75,12 @@ def _made(kind: type, words: list[str]) -> Layer:
     except TypeError:
         needed = [p for p in inspect.signature(kind).parameters.values() if p.default is p.empty]
         missing = [p.name for p in needed if p.name not in given]
-        raise InputError(f"{missing[0]} is missing: it takes {_listed(parameters)}") from None
+        raise InputError(f"{missing[0]} is missing: {_takes(parameters)}") from None
 
 
-def _listed(parameters: list[str]) -> str:
-    return ", ".join(parameters) or "nothing else"
+def _takes(parameters: list[str]) -> str:
+    named = (name if name in BY_PLACE else f"{name}=..." for name in parameters)
+    return f"it takes {', '.join(named) or 'nothing else'}"
 
 
 def _value(name: str, text: str) -> object:

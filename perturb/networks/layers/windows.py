@@ -39,7 +39,7 @@ class Windows:
         full[self._inside()] = y
         return full
 
-    def cut(self, full: Array) -> Array:
+    def without_padding(self, full: Array) -> Array:
         """The input without its padding."""
         return full[self._inside()]
 
@@ -84,6 +84,12 @@ class Windows:
             full = found
         return full
 
+    def neurons(self, units: Array) -> Array:
+        """(channels, *size, *positions): the neuron at every place of every window, from those of
+        the input, (channels, *inner); -1 in padding.
+        """
+        return self.taken(units[..., None] + 1)[..., 0] - 1
+
     def put(self, c: Array) -> Array:
         """The transpose of `taken`: what stands in several windows is added up."""
         c = c.reshape(self.channels, *self.size, *self.positions, -1)
@@ -91,4 +97,14 @@ class Windows:
         for place, view in self.views(full):
             # windows overlap, but at one place of them no entry stands twice: nothing is lost by +=
             view += c[place]
-        return self.cut(full)
+        return self.without_padding(full)
+
+
+def first_of(units: Array, axes: int | tuple[int, ...]) -> Array:
+    """The first neuron along axes, -1 where there is none but padding."""
+    axes = (axes,) if isinstance(axes, int) else axes
+    # the others in front, those in one
+    flat = np.moveaxis(units, axes, range(-len(axes), 0))
+    flat = flat.reshape(*flat.shape[: units.ndim - len(axes)], -1)
+    where = (flat >= 0).argmax(-1)
+    return np.take_along_axis(flat, where[..., None], -1)[..., 0]

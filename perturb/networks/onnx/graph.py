@@ -11,13 +11,12 @@ import numpy as np
 
 from perturb.checks import as_floats
 from perturb.errors import InputError, cut, one_line, shown
-from perturb.networks.layers.layer import MAX_SIZE, Layer, Residual
+from perturb.networks.layers.layer import MAX_NESTED, MAX_SIZE, Layer, Residual
 from perturb.networks.layers.part import Array, Shape
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-MAX_NESTED = 50  # sums of paths within paths
 MAX_STEPS = 10_000
 # of weights: every number of them is one of float64
 FLOATS = ("float32", "float64")

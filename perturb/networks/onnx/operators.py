@@ -118,7 +118,7 @@ def _conv(node: Node, graph: Graph) -> Value:
             f"weights {W.shape} in {groups} groups do not fit {x.shape[0]} channels and windows of"
             f" {size}: export the network again"
         )
-    stride, padding = _windows(node, x.shape, size)
+    stride, padding = _window_options(node, x.shape, size)
     biased = graph.has(node, 2)
     kind = Conv1d if axes == 1 else Conv2d
     layer = kind(W.shape[0], short(size), stride, padding, groups, biased)
@@ -132,7 +132,7 @@ def short(sizes: tuple[int, ...]) -> Sizes:
     return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
-def _windows(node: Node, shape: Shape, size: tuple[int, ...]) -> tuple[Sizes, Padding]:
+def _window_options(node: Node, shape: Shape, size: tuple[int, ...]) -> tuple[Sizes, Padding]:
     """Stride and padding of windows of a size."""
     ones = (1,) * len(size)
     stride = node.integers("strides", ones)
@@ -173,14 +173,14 @@ def _same(n: int, k: int, s: int, auto: str) -> tuple[int, int]:
 def _max_pool(node: Node, graph: Graph) -> Value:
     x, size = _pooled(node, graph)
     node.only("Indices", "an output", len([*filter(None, node.outputs)]) < 2, "leave it out")
-    stride, padding = _windows(node, x.shape, size)
+    stride, padding = _window_options(node, x.shape, size)
     pool = short(size)
     return graph.then(node, x, MaxPool(pool, None if stride == pool else stride, padding))
 
 
 def _average_pool(node: Node, graph: Graph) -> Value:
     x, size = _pooled(node, graph)
-    stride, padding = _windows(node, x.shape, size)
+    stride, padding = _window_options(node, x.shape, size)
     counted = bool(node.integer("count_include_pad", 0))
     pool = short(size)
     apart = None if stride == pool else stride

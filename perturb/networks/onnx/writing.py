@@ -77,7 +77,10 @@ def to_onnx(
     Notes
     -----
     The graph is written from the layers, in operator set 17, its first axis free: one that was read
-    comes back with the same outputs, not with the same nodes.
+    comes back with the same outputs, not with the same nodes. The error is not in the file:
+    `from_onnx(file, error=network.error)` reads the same network. Left to the last operator, one of
+    "squared_error" that ends in logistic would be taken for one of "binary_cross_entropy" without
+    it, and one whose softmax belongs to its error for one of "squared_error".
     """
     if Path(file).suffix.lower() != SUFFIX:
         raise InputError(f"{file}: must end in {SUFFIX}")
@@ -216,10 +219,10 @@ def _convolution(graph: _Graph, layer: Conv1d | Conv2d, part: Any, w: Array, x: 
     inputs = [x, graph.constant("weight", K.reshape(shape))]
     if layer.bias:
         inputs.append(graph.constant("bias", b))
-    return graph.node("Conv", inputs, group=layer.groups, **_windows(part))
+    return graph.node("Conv", inputs, group=layer.groups, **_window_attributes(part))
 
 
-def _windows(part: Any) -> dict[str, Any]:
+def _window_attributes(part: Any) -> dict[str, Any]:
     windows = part.windows
     before, after = zip(*windows.padding, strict=True)
     return {
@@ -232,7 +235,7 @@ def _windows(part: Any) -> dict[str, Any]:
 
 def _average_pool(graph: _Graph, layer: AveragePool, part: Any, w: Array, x: str) -> str:
     counted = int(layer.count_padding)
-    return graph.node("AveragePool", [x], count_include_pad=counted, **_windows(part))
+    return graph.node("AveragePool", [x], count_include_pad=counted, **_window_attributes(part))
 
 
 def _reshape(graph: _Graph, layer: Reshape, part: Any, w: Array, x: str) -> str:
@@ -267,7 +270,9 @@ WRITERS: dict[type[Layer], Callable[[_Graph, Any, Part, Array, str], str]] = {
     Linear: _linear,
     Conv1d: _convolution,
     Conv2d: _convolution,
-    MaxPool: lambda graph, layer, part, w, x: graph.node("MaxPool", [x], **_windows(part)),
+    MaxPool: lambda graph, layer, part, w, x: graph.node(
+        "MaxPool", [x], **_window_attributes(part)
+    ),
     AveragePool: _average_pool,
     GlobalAveragePool: lambda graph, layer, part, w, x: graph.node("GlobalAveragePool", [x]),
     Flatten: lambda graph, layer, part, w, x: graph.node("Flatten", [x]),
