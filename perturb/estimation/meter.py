@@ -27,21 +27,46 @@ class Mismatch(NamedTuple):
 class Readings(Protocol):
     """What reads E.
 
-    steady: whether E without noise is the same at w in all trials, so that it need not be computed
-    for each.
+    Attributes
+    ----------
+    steady : bool
+        Whether E without noise is the same at w in all trials, so that it need not be computed for
+        each.
     """
 
     steady: bool
 
     def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
-        """E (trials,) as read in a phase of trials, each at its own weights, or all at one: points
-        (trials, n) or (1, n).
+        """E as read in a phase of some trials.
+
+        Parameters
+        ----------
+        points : array (trials, n) or (1, n)
+            The weights of each, or of all.
+        trials : range
+        phase : int
+
+        Returns
+        -------
+        array (trials,)
         """
 
 
 class Meter:
     """Evaluations of E as an estimate's design wants them: of all patterns, or of the one that
     the trial draws.
+
+    Parameters
+    ----------
+    objective : Objective
+    design : Design
+    reading : Reading
+        How the error of a pattern is read.
+
+    Attributes
+    ----------
+    steady : bool
+        Whether E without noise is the same at w in all trials.
     """
 
     def __init__(self, objective: Objective, design: Design, reading: Reading):
@@ -53,6 +78,15 @@ class Meter:
     def measure(self, weights: np.ndarray, trial: int, phase: int) -> float:
         """The mean reading over the presented patterns; the noise is keyed by (seed, trial,
         phase, pattern).
+
+        Parameters
+        ----------
+        weights : array (n,)
+        trial, phase : int
+
+        Returns
+        -------
+        float
         """
         seed, shown, reading = np.uint64(self.design.seed), self.objective, self.reading
         if self.design.presentation == "pattern":
@@ -66,8 +100,18 @@ class Meter:
         )
 
     def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
-        """`measure` of many trials, each at its own weights, or all at one: points (trials, n) or
-        (1, n), the mean readings (trials,).
+        """`measure` of many trials.
+
+        Parameters
+        ----------
+        points : array (trials, n) or (1, n)
+            The weights of each, or of all.
+        trials : range
+        phase : int
+
+        Returns
+        -------
+        array (trials,)
         """
         seed, reading = np.uint64(self.design.seed), self.reading
         if self.design.presentation == "pattern":
