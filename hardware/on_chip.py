@@ -110,7 +110,7 @@ class OnChip(ABC):
         """E (k,) on all patterns with the weights displaced to `at` (k, n), after a trial."""
         parts = self.parts(run)
         # circuits of their own: these readings are not counted as those of trials
-        whole = replace(parts.unused(), array=parts.array.showing_all())
+        whole = replace(parts.unused(), array=parts.array.showing(None))
         batches = Batches(whole, np.zeros(at.shape[1]), lambda trial: now_ns)
         # synapses that do not work ask for nothing, and stuck weights feel nothing
         asked = parts.drivers.felt(parts.health.masked(at, [trial]))

@@ -65,7 +65,7 @@ FLOORS = {
         {"arrays", "device", "params"},
         {"parts", "templates", "timing"},
         {"assembly"},
-        {"batches", "estimate", "incidents"},
+        {"batches", "bench", "estimate", "incidents"},
         {"signals"},
         {"event_chip"},
         {"chip", "learning_chip"},

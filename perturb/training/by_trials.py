@@ -103,7 +103,7 @@ class ByTrials(ABC):
         Told
         """
         # trials for products Hp are numbered too, so that no D comes twice
-        return accumulated(self, state, update * self.plan.trials_of_an_update, V)
+        return self._round(state, update * self.plan.trials_of_an_update, V)
 
     def product(self, state: State, update: int, number: int, V: Array) -> Array:
         """z = Hv from trials of its own.
@@ -123,7 +123,7 @@ class ByTrials(ABC):
         first = update * plan.trials_of_an_update + number * plan.trials_per_update
         # r displaces by its own length only if |v| = 1; z is linear in v and scaled back
         size, V = of_length_one(V)
-        return size * accumulated(self, state, first, V).z
+        return size * self._round(state, first, V).z
 
     def measure_rates(self, state: State, update: int, g: Array) -> None:
         """Rates from trials and readings of their own.
@@ -197,6 +197,9 @@ class ByTrials(ABC):
             code.sensed(own, sigma, int(seed), number) for own, seed in zip(D, seeds, strict=True)
         ]
         return D, np.array(sensed)
+
+    def _round(self, state: State, first: int, V: Array) -> Told:
+        return accumulated(self, state, first, V)
 
     def _last_of_gradient(self, update: int) -> int:
         """The last trial of g: readings beside the trials are numbered as phases of it that no

@@ -8,6 +8,7 @@ from perturb.errors import InputError, choose
 from perturb.estimation.design import Design
 from perturb.estimation.meter import Meter, Mismatch
 from perturb.estimation.point import check_point
+from perturb.estimation.questions import Evaluation
 from perturb.networks.objective import Objective
 from perturb.training.by_trials import ByTrials, seeds_of
 from perturb.training.fast import has_trial_kernel, learn_in_kernel
@@ -165,6 +166,27 @@ class Batch(ByTrials):
             for phase in self.plan.method.phases
         ]
         return self._read(state, trial, points)
+
+    def answer(self, evaluation: Evaluation) -> float:
+        """E as an ideal chip reads it in an evaluation that `AskTell` or `AskEstimate` asks for.
+
+        Parameters
+        ----------
+        evaluation : Evaluation
+
+        Returns
+        -------
+        float
+            With the noise that the same evaluation has in `train`.
+        """
+        objective, reading = self.objective.of_run(0), self.plan.reading
+        if evaluation.patterns is not None:
+            objective = objective.subset(evaluation.patterns)
+        errors = objective.errors_at(evaluation.weights[None])[0]
+        xi = np.zeros(errors.size)
+        normals(np.uint64(evaluation.seed), NOISE, evaluation.trial, evaluation.phase, xi)
+        top = reading.range - reading.step
+        return float(read(errors, xi, reading.noise, reading.step, top).mean())
 
     def _read(self, state: State, trial: int, points: list[Array]) -> Array:
         """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""

@@ -17,7 +17,10 @@ REGRESSORS = {"dw": 0, "s_dw": 1, "b": 2, "none": 3}
 
 
 def displacement(
-    phase: tuple[int, int], D: np.ndarray, rv: np.ndarray, offset: np.ndarray | float = 0.0
+    phase: tuple[int, int],
+    D: np.ndarray,
+    rv: np.ndarray | float,
+    offset: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """a D + b r v of a phase (a, b). offset: of the drivers of D, not there where a = 0."""
     a, b = phase
