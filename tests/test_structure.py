@@ -71,6 +71,7 @@ FLOORS = {
         {"chip", "learning_chip"},
         {"on_chip"},
         {"training"},
+        {"link"},
     ],
     # the registry of studies (`studies/__init__`) is a door: it names files, and loads them late
     "sims": [
