@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +95,7 @@ class Driver:
 
     window: evaluations that may be under way together. timeout_s: after which an evaluation is
     taken to be lost, and asked for again. journal: of answers, None: they are not written down.
+    should_stop: asked before every measurement; true ends the session as it is.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class Driver:
         window: int = 1,
         timeout_s: float = 5.0,
         journal: Journal | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ):
+        self.should_stop = should_stop
         self.instrument, self.window, self.timeout_s = instrument, window, timeout_s
         self.journal = journal
         self.evaluations = 0
@@ -112,7 +115,7 @@ class Driver:
         self._flying: dict[int, float] = {}  # when it is lost, by the number of the evaluation
         self._failed = 0
 
-    def learn(self, loop: AskTell, updates: int, every: int) -> Iterator[Look]:
+    def learn(self, loop: AskTell, updates: int, every: int) -> Generator[Look, None, None]:
         """Learn until so many updates are done in all, or learning has ended by itself; a look at
         the start, after every `every` updates, and at the end.
 
@@ -123,6 +126,8 @@ class Driver:
             while loop.updates < updates and not loop.stopped:
                 stop = min(updates, loop.updates - loop.updates % every + every)
                 while loop.updates < stop and not loop.stopped:
+                    if self.should_stop():
+                        return
                     self._step(loop)
                 if self.journal:
                     self.journal.save(loop)
@@ -135,6 +140,8 @@ class Driver:
         with self._ending(asking):
             seen = 0
             while not asking.complete:
+                if self.should_stop():
+                    return
                 self._step(asking)
                 if self.evaluations - seen >= every:
                     seen = self.evaluations

@@ -19,6 +19,7 @@ VIEWS = {
     "finite-difference": "finite_difference",
     "uses": "uses",
     "training": "training",
+    "drive": "drive",
     "reproduce": "reproduce",
     "sweep": "sweep",
     "require": "require",
