@@ -3,6 +3,9 @@
 import itertools
 import json
 import math
+import os
+import random
+import signal
 import socket
 import sys
 import threading
@@ -21,6 +24,7 @@ from hardware.link.care import Care, Incidents
 from hardware.link.drive import Driver, Journal
 from hardware.link.instrument import Function, Line, open_instrument
 from hardware.link.messages import Garbage, Hello, LinkError, Lost, decode, encode, hello_of
+from hardware.link.server import listen
 from hardware.link.streams import STREAMS
 from perturb import InputError
 from perturb.training import AskTell, Batch, Plan, begin
@@ -534,6 +538,89 @@ def test_a_journal_has_every_answer_since_the_state(xor, tmp_path):
         Journal(path).replay(loop)
     (tmp_path / "state.npz.told").write_bytes(b"cut sho")
     assert Journal(path).replay(loop) == 0
+
+
+def in_a_process(work):
+    """The id of a child that does the work; its status is 0 if it came to an end."""
+    if pid := os.fork():
+        return pid
+    status = 1
+    try:
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def killed_or_done(pid, after_s):
+    """Whether a child was killed after so long; else it has ended well."""
+    end = time.monotonic() + after_s
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert status == 0
+            return False
+        time.sleep(1e-3)
+    os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return status != 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_a_host_that_is_killed_a_hundred_times_loses_nothing(xor, tmp_path, by_itself):
+    objective, w = xor
+    plan = Plan(method="difference", rule="newton-cg", trials_per_update=4, rate="line", seed=1)
+    address, path = by_tcp(responder(objective, w, by_itself=by_itself)), tmp_path / "state.npz"
+    AskTell(w, plan).save(path)
+    rng, kills, updates = random.Random(by_itself), 0, 0
+
+    def session():
+        loop, journal = AskTell.load(path, plan), Journal(path)
+        journal.replay(loop)
+        chip = open_instrument(address, 9, Care())
+        list(Driver(chip, window=3, journal=journal).learn(loop, updates, 10))
+
+    # on and on, until it has been killed often enough
+    while kills < 100:
+        updates += 40
+        while killed_or_done(in_a_process(session), rng.uniform(0.0, 0.4)):
+            kills += 1
+    assert_same(AskTell.load(path, plan).state, trained(objective, w, plan, updates))
+
+
+@pytest.mark.slow
+def test_a_chip_that_is_killed_fifty_times_is_found_again(xor):
+    objective, w = xor
+    chip, plan = responder(objective, w), Plan(method="difference", seed=1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    rng, stop = random.Random(0), threading.Event()
+    kills = []
+
+    def keep_killing():
+        while not stop.is_set():
+            pid = in_a_process(lambda: listen(chip, "127.0.0.1", port, 5.0))
+            time.sleep(rng.uniform(0.1, 0.4))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            kills.append(pid)
+
+    killer = threading.Thread(target=keep_killing)
+    killer.start()
+    try:
+        line = open_instrument(f"tcp://127.0.0.1:{port}", 9, Care())
+        loop = AskTell(w, plan)
+        driver = Driver(line, window=2)
+        updates = 0
+        while len(kills) < 50:
+            updates += 50
+            list(driver.learn(loop, updates, 10**9))
+    finally:
+        stop.set()
+        killer.join()
+    assert_same(loop.state, trained(objective, w, plan, updates))
+    assert line.incidents.counts["link lost"] > 10 and loop.left_out == 0
 
 
 # ---- the firmware of hardware/README.md

@@ -50,7 +50,8 @@ class Care:
     low, high : float or array (n,), optional
         Bounds of the weights; left out, those that the chip tells, if any.
     largest_step : float
-        By how much a write may change a weight; larger changes take several writes. 0: any.
+        By how much a write may change a weight; larger changes take several writes. 0: any. Of a
+        Python function from its second write on, as nobody knows what was set before.
     settle_s : float
         Time between a write and a measurement, beside what the chip takes by itself.
     tolerance : float

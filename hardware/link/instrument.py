@@ -27,6 +27,7 @@ from perturb.estimation.questions import Evaluation
 Array = np.ndarray
 Answer = tuple[int, float | None]  # (id of the evaluation, E; None: it failed)
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.1, 5.0  # between attempts to connect
+FLYING = 4096  # requests whose answers are waited for
 GREETING_S = 1.0  # between greetings of a chip that has not answered yet
 LOSSES = 20  # of the link, or of order, without a measurement in between
 
@@ -152,6 +153,9 @@ class Line(Instrument):
                 # evaluations that were under way are asked for again, before this one
                 self._reconnect()
         self._flying[self._ids] = evaluation
+        if len(self._flying) > FLYING:
+            # the oldest: its answer will not come any more
+            self._flying.pop(next(iter(self._flying)))
 
     def _measure(self, e: Evaluation, own: bool) -> Message:
         message: Message = {"do": "measure", "set": self._set, "key": [e.seed, e.trial, e.phase]}
@@ -333,8 +337,10 @@ class Line(Instrument):
         self._count_loss("the link breaks again and again")
         self._drop()
         self._connect()
-        again, self._flying = list(self._flying.values()), {}
-        for evaluation in again:
+        # each once: one may have been asked for several times
+        again = {evaluation.id: evaluation for evaluation in self._flying.values()}
+        self._flying = {}
+        for evaluation in again.values():
             self.submit(evaluation)
 
     def _count_loss(self, what: str) -> None:
