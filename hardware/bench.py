@@ -44,6 +44,8 @@ class Bench:
         Chip time: evaluations and writes so far.
     evaluations : int
         How many have been measured.
+    parts : Parts
+        Its parts but the tiles.
 
     Examples
     --------
@@ -73,8 +75,8 @@ class Bench:
         code = CODES[code] if isinstance(code, str) else code
         self._code = realized_code(params, code, objective.n_weights)
         self._set = as_weights("w", w, objective.n_weights).copy()
-        self._first = self._parts_of(seed, None)
-        self._of_seed = {seed: self._first}
+        self.parts = self._parts_of(seed, None)
+        self._of_seed = {seed: self.parts}
         self.now_ns = self.evaluations = self._writes = 0
 
     def _parts_of(self, seed: int, first: Parts | None) -> Parts:
@@ -89,7 +91,7 @@ class Bench:
             # few seeds: a run, and what it measures its rate with, each time a new one
             if len(self._of_seed) > 16:
                 self._of_seed = {}
-            self._of_seed[seed] = self._parts_of(seed, self._first)
+            self._of_seed[seed] = self._parts_of(seed, self.parts)
         return self._of_seed[seed]
 
     def set(self, w: Array) -> None:
@@ -102,7 +104,7 @@ class Bench:
         w = as_weights("w", w, self.objective.n_weights)
         if np.array_equal(w, self._set):
             return
-        store = self._first.array.weights
+        store = self.parts.array.weights
         self.now_ns += self.params.weights.write_ns
         if store.cells.params.model == "ideal":
             store.program(w)
@@ -119,7 +121,7 @@ class Bench:
         -------
         array (n,)
         """
-        return self._first.array.weights.weights(self.now_ns)
+        return self.parts.array.weights.weights(self.now_ns)
 
     def answer(self, evaluation: Evaluation) -> float:
         """E as the chip reads it, perturbed by itself where it can be, at the weights it asks for.
@@ -140,7 +142,7 @@ class Bench:
         code = self._code if e.code == self._code.name else CODES[e.code]
         D = code.draw(e.center.size, e.sigma, e.seed, e.draw)
         rv = np.zeros_like(D) if e.direction is None else e.r * e.direction
-        D, rv = (parts.health.masked(x, [e.trial]) for x in (D, rv))
+        D, rv = parts.health.masked(np.array([D, rv]), [e.trial, e.trial])
         works = parts.health.perfect or parts.health.working(e.trial)
         by = parts.drivers.target((e.a, e.b), D, rv, works)
         return self._read(parts, e.trial, e.phase, by, e.patterns)
@@ -164,7 +166,7 @@ class Bench:
         float
         """
         parts = self._parts(seed)
-        by = parts.drivers.felt(parts.health.masked(by, [trial]))
+        by = parts.drivers.felt(parts.health.masked(by[None], [trial])[0])
         return self._read(parts, trial, phase, by, patterns)
 
     def _read(

@@ -81,6 +81,19 @@ def test_what_is_wrong_with_a_chip_is_wrong_from_outside(name):
     assert bench.evaluations == loop.state.evaluations == 60 and bench.now_ns > 0
 
 
+def test_a_synapse_that_does_not_work_is_not_perturbed():
+    objective, (w, _) = exclusive_or()
+    bench = Bench(params({"weights.dead_fraction": 0.4}), objective, w, "central", seed=1)
+    dead = ~bench.parts.health.working(0)
+    assert 0 < dead.sum() < w.size
+    for e in AskTell(w, Plan(seed=1, sigma=0.1)).ask():
+        at = np.where(dead, w, e.weights)
+        assert bench.answer(e) == pytest.approx(objective.error(at), rel=1e-12)
+        # what is displaced from outside is displaced by the same drivers
+        E = bench.measure(1, 0, 0, e.weights - w)
+        assert E == pytest.approx(objective.error(at), rel=1e-12)
+
+
 def test_an_estimate_from_outside_is_that_of_the_chip():
     objective, (w, _) = exclusive_or()
     v, chip = np.linspace(-1, 1, w.size), params(DRIVERS | {"error_unit.noise": 1e-3})

@@ -87,6 +87,44 @@ def test_interrupted_it_goes_on_to_the_same_weights(tmp_path):
     assert by_source(again)["chip"]["update"].max() == 60
 
 
+ESTIMATES = {"study": "drive-estimates", "estimation.trials": 200, "estimation.sigma": 0.05}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"estimation.method": "central", "drive.by_itself": False, "drive.window": 4},
+        {"chip.error_unit.noise": 0.001, "chip.perturbation.gain_mismatch": 0.05},
+    ],
+)
+def test_estimates_are_those_of_the_emulated_chip(changes):
+    run = sims.run_experiment("xor", ESTIMATES | changes)
+    table = run.estimates
+    np.testing.assert_allclose(table["chip"], table["emulated"], rtol=1e-6, atol=1e-6)
+    near = table[table["quantity"] == "gradient"]
+    assert np.corrcoef(near["chip"], near["exact"])[0, 1] > 0.95
+    central = changes.get("estimation.method") == "central"
+    assert set(table["quantity"]) == ({"gradient"} if central else {"gradient", "hv"})
+    with pytest.raises(InputError, match='presentation = "pattern" is for emulated chips'):
+        sims.run_experiment("xor", ESTIMATES | {"estimation.presentation": "pattern"})
+
+
+def test_interrupted_estimates_go_on_to_the_same_numbers(tmp_path):
+    whole = sims.run_experiment("xor", ESTIMATES)
+    asked = iter(range(10**9))
+    part = sims.run_experiment(
+        "xor", ESTIMATES, out=tmp_path / "out", should_stop=lambda: next(asked) > 300
+    )
+    assert part.provenance["status"] == "partial"
+    again = sims.run_experiment("xor", ESTIMATES, out=tmp_path / "out")
+    np.testing.assert_array_equal(again.estimates["chip"], whole.estimates["chip"])
+    evaluations = [
+        run.summary.set_index("measure").loc["evaluations", "value"] for run in (part, again, whole)
+    ]
+    assert evaluations[0] + evaluations[1] == evaluations[2] == 800
+
+
 # ---- processes that are killed
 
 

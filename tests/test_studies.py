@@ -71,6 +71,7 @@ QUICK = {
         "xor-learning",
         {"study": "drive", "training.updates": 40, "drive.look_every": 10, "drive.high": 0.5},
     ),
+    "drive-estimates": ("xor", {"study": "drive-estimates", **NOISY, "drive.high": 0.5}),
     "budget": ("xor", {"study": "budget", **NOISY}),
     "spectrum": ("xor", {"study": "spectrum"}),
     "finite-difference": ("finite-difference", {"network.layers": [64, 4, 10], "data.samples": 10}),

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -133,7 +133,7 @@ class Driver:
                     self.journal.save(loop)
                 yield self._look(loop)
 
-    def estimate(self, asking: AskEstimate, every: int = 1000) -> Iterator[int]:
+    def estimate(self, asking: AskEstimate, every: int = 1000) -> Generator[int, None, None]:
         """Measure all that an estimate asks for; yields how many evaluations have been made, about
         every `every` of them.
         """

@@ -20,6 +20,7 @@ VIEWS = {
     "uses": "uses",
     "training": "training",
     "drive": "drive",
+    "drive-estimates": "drive_estimates",
     "reproduce": "reproduce",
     "sweep": "sweep",
     "require": "require",

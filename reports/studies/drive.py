@@ -44,11 +44,16 @@ COLUMNS = {
 SHOWN = 20  # rows of the log
 
 
+def shown_incidents(frames: Frames) -> list[Table]:
+    """What went wrong, if anything did."""
+    if not len(frames.incidents):
+        return []
+    note = "of the link and of weights that were written, in the last session"
+    return [Table("Incidents", note, frames.incidents, INCIDENTS)]
+
+
 def _tables(frames: Frames) -> list[Table]:
-    shown = [facts(frames)]
-    if len(frames.incidents):
-        note = "of the link and of weights that were written, in the last session"
-        shown.append(Table("Incidents", note, frames.incidents, INCIDENTS))
+    shown = [facts(frames), *shown_incidents(frames)]
     looks = frames.log
     chip = looks[looks["source"] == "chip"]
     # evenly, the last one among them

@@ -92,7 +92,7 @@ SPECTRUM = Command(
 
 DRIVE = Command(
     "drive",
-    "Learn on a real chip, by [training] of the experiment, next to the emulated run.",
+    "Learn on a real chip, or estimate g and z, as the experiment says, next to the emulated run.",
     (
         "--link",
         "drive.link",
@@ -172,7 +172,13 @@ STUDIES = {
         instead=INSTEAD,
     ),
     "drive": Registered(
-        "drive.drive", "drive.Drive", (START, DIE, TRIALS), DRIVE, LEARNED, INSTEAD
+        "drive_learning.drive", "drive.Drive", (START, DIE, TRIALS), reads=LEARNED, instead=INSTEAD
+    ),
+    "drive-estimates": Registered(
+        "drive_estimates.drive_estimates",
+        "drive.Drive",
+        command=DRIVE,
+        reads=(*AT, *MEASURED, SHOWN, "estimation.trials", "chip"),
     ),
     "reproduce": Registered("reproduce.reproduce", "reproduce.Reproduce", (), reads=("run.seed",)),
 }

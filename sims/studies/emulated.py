@@ -47,7 +47,7 @@ def responder_of(
     """
     problem = problem or prepare(experiment)
     w = start_of(experiment, problem, run)
-    chip = experiment.chip.of_run(run)
+    chip = experiment.made_chip().of_run(run)
     estimation = experiment.estimation
     seed = plan_of(experiment).seed_of(run)
     bench = Bench(chip, problem.objective, w, estimation.method, estimation.code, seed)
