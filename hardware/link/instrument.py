@@ -133,6 +133,8 @@ class Line(Instrument):
         # what the chip has got: weights (None: nobody knows), the request that set them, and v
         self._last: Array | None = None
         self._set, self._direction = 0, np.zeros(0)
+        # its safe weights, and the last request to go there
+        self._safe, self._safe_since = np.zeros(0), 0
         self._connect()
 
     # ---- requests
@@ -200,7 +202,8 @@ class Line(Instrument):
 
     def _setting(self, last: Array, w: Array) -> Message:
         hello, at = self.hello, np.flatnonzero(w != last)
-        message: Message = {"do": "set"}
+        # a write changes what one before has made: it must not be done if that one was lost
+        message: Message = {"do": "set", "from": self._set}
         if 2 * at.size < w.size:
             message["at"] = at.tolist()
             w = w[at]
@@ -214,10 +217,12 @@ class Line(Instrument):
 
     def collect(self, timeout_s: float) -> list[Answer]:
         end = time.monotonic() + timeout_s
-        while not self._answers and (left := end - time.monotonic()) > 0:
+        waiting = True
+        while waiting and not self._answers:
+            # what has come already is taken in any case
+            left = max(0.0, end - time.monotonic())
             try:
-                self._take(left)
-                # what else has come already
+                waiting = self._take(left) is not None or left > 0
                 while self._answers and self._take(0.0) is not None:
                     pass
             except Lost:
@@ -237,9 +242,11 @@ class Line(Instrument):
         if kind == "error":
             self.incidents.note(f"error {str(message.get('code'))[:40]}")
             if message.get("code") == "order":
-                # a write has been lost: nobody knows what the weights are
-                self._last = None
-                self._count_loss("the chip has not got the weights that were sent")
+                # a write has been lost: nobody knows what the weights are. One loss is told of by
+                # all requests until they are safe again
+                if _number(id) > self._safe_since and self._last is not None:
+                    self._last = None
+                    self._count_loss("the chip has not got the weights that were sent")
                 if e := self._flying.pop(_number(id), None):
                     self._again.append(e)
                 return message
@@ -331,6 +338,7 @@ class Line(Instrument):
         if not sound:
             raise LinkError("the chip does not say which its safe weights are: a list of numbers")
         self._last, self._set, self._direction = found, asked, np.zeros(0)
+        self._safe, self._safe_since = found, asked
 
     def _reconnect(self) -> None:
         self.incidents.note("link lost")
@@ -354,7 +362,13 @@ class Line(Instrument):
             self._stream = None
 
     def safe(self) -> None:
-        if self._stream is not None:
+        if self._stream is None:
+            return
+        try:
+            # step by step, where that is known
+            if self.care.largest_step and self._last is not None:
+                self._send_writes(self._safe, None)
+        finally:
             self._go_safe()
 
     def close(self) -> None:

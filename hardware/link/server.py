@@ -73,6 +73,8 @@ class Responder:
     def _write(self, id: int, message: Message) -> Message:
         # one that comes late must not undo a later one
         if id > self._set:
+            if message.get("from", self._set) != self._set:
+                raise Refused("order", f"the weights are those of {self._set}")
             values = _numbers(message, "codes" if self.hello.bits else "weights")
             if self.hello.bits:
                 assert self.hello.low is not None and self.hello.high is not None
