@@ -87,6 +87,37 @@ def test_interrupted_it_goes_on_to_the_same_weights(tmp_path):
     assert by_source(again)["chip"]["update"].max() == 60
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("drive", "xor-learning", "--link", "nonsense"), "link = 'nonsense' is unknown"),
+        (("drive", "xor-learning", "--link", "tcp://192.0.2.1:5732"), "is not this machine"),
+        (("drive", "xor-learning", "--link", "sim:nonsense"), "no experiment of that name"),
+        (("drive", "xor-learning", "--set", "drive.low=2", "--set", "drive.high=1"), "low = 2.0"),
+        (("serve", "xor-learning", "--link", "serial:/dev/tty"), "must be tcp://HOST:PORT, or"),
+        (("serve", "xor-learning", "--link", "tcp://0.0.0.0:5732"), "is not this machine"),
+        (("serve", "xor-learning", "--link", "tcp://127.0.0.1"), "must be tcp://HOST:PORT, such"),
+        (
+            (
+                "serve",
+                "nonsense",
+            ),
+            "no experiment of that name",
+        ),
+    ],
+)
+def test_a_mistake_ends_in_one_line(command, words, said):
+    status, out, err = command(*words)
+    assert status == 2 and said in err and err.count("\n") == 1 and out == ""
+
+
+def test_perturb_drive_learns_or_estimates_as_the_experiment_does(command):
+    few = ("--set", "training.updates=30", "--set", "estimation.trials=16", "-q")
+    for name, table in (("xor-learning", "set_weights"), ("xor", "estimates")):
+        status, out, _ = command("drive", name, *few)
+        assert status == 0 and table in reports.load(out.strip()).tables
+
+
 ESTIMATES = {"study": "drive-estimates", "estimation.trials": 200, "estimation.sigma": 0.05}
 
 

@@ -507,6 +507,18 @@ def test_a_chip_whose_host_is_silent_or_gone_goes_to_safe_weights(xor):
     assert np.array_equal(chip.bench.held(), w)
 
 
+def test_in_real_time_a_measurement_takes_as_long_as_on_the_chip(xor, monkeypatch):
+    objective, w = xor
+    slept = []
+    monkeypatch.setattr("hardware.link.server.time.sleep", slept.append)
+    chip = responder(objective, w, {"array.settle_ns": 10_000_000})
+    for real_time in (False, True):
+        chip.real_time = real_time
+        assert chip.answer({"id": 1, "do": "measure"})["is"] == "value"
+    # four patterns, each through two layers
+    assert len(slept) == 1 and 0.08 <= slept[0] < 0.081
+
+
 def test_bounds_and_numbers_of_care_are_checked():
     with pytest.raises(InputError, match="low = 1 must be below high = 0"):
         Care(1, 0)
