@@ -122,7 +122,7 @@ class Driver:
         Safe weights whatever way it ends, and the state stored.
         """
         with self._ending(loop):
-            yield self._look(loop)
+            yield self._look(loop, loop.updates)
             while loop.updates < updates and not loop.stopped:
                 stop = min(updates, loop.updates - loop.updates % every + every)
                 while loop.updates < stop and not loop.stopped:
@@ -131,24 +131,26 @@ class Driver:
                     self._step(loop)
                 if self.journal:
                     self.journal.save(loop)
-                yield self._look(loop)
+                yield self._look(loop, loop.updates)
 
-    def estimate(self, asking: AskEstimate, every: int = 1000) -> Generator[int, None, None]:
-        """Measure all that an estimate asks for; yields how many evaluations have been made, about
-        every `every` of them.
+    def estimate(self, asking: AskEstimate, every: int) -> Generator[Look, None, None]:
+        """Measure all that an estimate asks for; a look, which shows drift as the weights stay, at
+        the start, after about every `every` evaluations, and at the end.
+
+        Safe weights whatever way it ends, and the state stored.
         """
         with self._ending(asking):
-            seen = 0
+            yield self._look(asking, 0)
+            seen = self.evaluations
             while not asking.complete:
                 if self.should_stop():
                     return
                 self._step(asking)
-                if self.evaluations - seen >= every:
-                    seen = self.evaluations
+                if self.evaluations - seen >= every or asking.complete:
                     if self.journal:
                         self.journal.save(asking)
-                    yield seen
-            yield self.evaluations
+                    yield self._look(asking, 0)
+                    seen = self.evaluations
 
     def _ending(self, loop: AskTell | AskEstimate) -> "_Ending":
         return _Ending(self, loop)
@@ -187,12 +189,10 @@ class Driver:
             self.instrument.incidents.note("no answer in time")
             self._tell(loop, id, None)
 
-    def _look(self, loop: AskTell) -> Look:
+    def _look(self, loop: AskTell | AskEstimate, updates: int) -> Look:
         """E at the weights as they are."""
-        w = loop.w
-        wanted = Evaluation(
-            LOG, w, loop.plan.seed_of(0), loop.updates, 2**20, lambda: 0.0 * w, own=False
-        )
+        w, number = loop.w, self.evaluations
+        wanted = Evaluation(LOG, w, 0, number, LOOK_PHASE, lambda: 0.0 * w, own=False)
         self.instrument.submit(wanted)
         self.evaluations += 1
         error, end = math.nan, time.monotonic() + self.timeout_s
@@ -205,7 +205,7 @@ class Driver:
             if mine:
                 error = math.nan if mine[0] is None else mine[0]
                 break
-        return Look(loop.updates, self.evaluations, error, time.monotonic() - self._began)
+        return Look(updates, self.evaluations, error, time.monotonic() - self._began)
 
 
 class _Ending:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from reports.columns import Column, Table
 from reports.figures import COLOURS, ONE, Drawing, drawn, finished, legend_below, sheet
 from reports.frames import QUANTITIES, Frames, Swept, View
-from reports.studies.drive import INCIDENTS, shown_incidents
+from reports.studies.drive import INCIDENTS, LOG, shown_incidents
 from reports.studies.facts import FACTS
 from reports.table import facts
 
@@ -20,7 +20,9 @@ ESTIMATES = {
     "emulated": Column("estimate of the emulated chip, by the same perturbations"),
     "exact": Column("exact, of the network on its data"),
 }
-COLUMNS = {"summary": FACTS, "estimates": ESTIMATES, "incidents": INCIDENTS}
+# E at the weights, which stay: it shows drift
+DRIFT = {name: LOG[name] for name in ("evaluations", "wall_s", "error")}
+COLUMNS = {"summary": FACTS, "estimates": ESTIMATES, "log": DRIFT, "incidents": INCIDENTS}
 
 
 def _tables(frames: Frames) -> list[Table]:
@@ -43,11 +45,21 @@ def estimates(frames: Frames) -> "Figure | None":
     return finished(figure)
 
 
+def drift(frames: Frames) -> "Figure | None":
+    """E at the weights, measured again and again."""
+    figure = sheet(2.6, ONE)
+    axis = figure.subplots()
+    axis.plot(frames.log["evaluations"], frames.log["error"], marker=".", color=COLOURS[3])
+    axis.set(xlabel="measurements of E", ylabel="E(w)")
+    return finished(figure)
+
+
 FIGURES: dict[str, Drawing] = {
     "estimates": (
         estimates,
         "Estimates against exact values, a point for each weight: of the chip, and of the emulated"
         " chip.",
-    )
+    ),
+    "drift": (drift, "E at the weights as the chip measures it, which drift and noise change."),
 }
 VIEW = View(COLUMNS, _tables, drawn(FIGURES), swept=Swept(("subject",), ("g_cosine", "z_cosine")))

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from hardware.config import NonNegative, Number, Positive, Table
 from hardware.link.care import Care
-from hardware.link.drive import Journal
+from hardware.link.drive import Journal, Look
 from hardware.link.instrument import Instrument, Line, open_instrument
 from hardware.link.server import InProcess
 from perturb.errors import InputError
@@ -51,7 +51,10 @@ class Drive(Table):
         description="drive: number of the run, of its start and dw",
     )
     look_every: int = Field(
-        100, ge=1, le=2**40, description="drive: updates between two measurements of E for the log"
+        100,
+        ge=1,
+        le=2**40,
+        description="updates, or trials, between two looks at E",
     )
     goal: NonNegative = Field(
         0.0, description="drive: measured E at which learning ends; 0 = after training.updates"
@@ -102,6 +105,12 @@ def opened(experiment: Setup, problem: Problem, options: Drive) -> Instrument:
     return open_instrument(
         options.link, n, options.care, options.patience_s, by_itself=options.by_itself
     )
+
+
+def row_of(look: Look) -> dict:
+    """A row of the log of the chip."""
+    spent = {"evaluations": look.evaluations, "wall_s": look.wall_s}
+    return {"source": CHIP, "update": look.updates, **spent, "error": look.error}
 
 
 def incidents(instrument: Instrument) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from perturb.estimation.asking import AskEstimate
 from perturb.estimation.solution import Estimate
 from sims.experiment.schema import Setup
 from sims.problem import Array, Fact, Problem, Progress, ShouldStop, Stopped, Study, facts
-from sims.studies.drive import CHIP, EMULATED, Drive, Files, incidents, opened
+from sims.studies.drive import CHIP, EMULATED, Drive, Files, incidents, opened, row_of
 
 QUANTITIES = {"gradient": "g", "hv": "z"}
 
@@ -23,7 +23,7 @@ QUANTITIES = {"gradient": "g", "hv": "z"}
 def drive_estimates(
     experiment: Setup, problem: Problem, progress: Progress, should_stop: ShouldStop
 ) -> Study:
-    """Tables estimates (a row per quantity and weight), incidents and summary (facts)."""
+    """Tables estimates (a row per quantity and weight), log, incidents and summary (facts)."""
     options, estimation = experiment.options(Drive), experiment.estimation
     if estimation.presentation != "batch":
         raise InputError(
@@ -55,13 +55,17 @@ def drive_estimates(
 
     instrument = opened(experiment, problem, options)
     driver = Driver(instrument, options.window, options.timeout_s, files.journal, should_stop)
-    with closing(instrument), closing(driver.estimate(asking)) as looks:
-        for done in looks:
-            progress(CHIP, done, chip.design.method.evaluations_per_trial * trials)
+    each = chip.design.method.evaluations_per_trial
+    rows = []
+    with closing(instrument), closing(driver.estimate(asking, each * options.look_every)) as looks:
+        for look in looks:
+            progress(CHIP, look.evaluations, each * trials)
+            rows.append(row_of(look))
     found = asking.estimate()
     yield "estimates", _estimates(found, expected, exact)
+    yield "log", pd.DataFrame(rows).drop(columns=["source", "update"])
     yield "incidents", incidents(instrument)
-    yield "summary", facts(_summary(found, expected, exact, driver, asking))
+    yield "summary", facts(_summary(found, expected, exact, rows, driver.evaluations, asking))
     if should_stop():
         raise Stopped
     files.forget()
@@ -89,7 +93,8 @@ def _summary(
     found: Estimate,
     expected: Estimate,
     exact: dict[str, Array],
-    driver: Driver,
+    log: list[dict],
+    evaluations: int,
     asking: AskEstimate,
 ) -> list[Fact]:
     rows = []
@@ -110,8 +115,14 @@ def _summary(
         Fact("trials", float(found.trials), "trials of which all was measured", CHIP),
         Fact(
             "evaluations",
-            float(driver.evaluations),
-            "measurements of E in the last session, repeated ones included",
+            float(evaluations),
+            "measurements of E in the last session, those of the log and repeated ones included",
+            CHIP,
+        ),
+        Fact(
+            "drift",
+            log[-1]["error"] - log[0]["error"],
+            "of E(w), measured at the start and at the end of the last session",
             CHIP,
         ),
         Fact(

@@ -25,7 +25,7 @@ from sims.problem import (
     facts,
     raise_if_stopped,
 )
-from sims.studies.drive import CHIP, EMULATED, Drive, Files, incidents, opened
+from sims.studies.drive import CHIP, EMULATED, Drive, Files, incidents, opened, row_of
 from sims.studies.emulated import plan_of_run, start_of
 from sims.studies.training.options import Training
 
@@ -55,9 +55,7 @@ def drive(
     with closing(instrument), closing(driver.learn(loop, updates, options.look_every)) as looks:
         for look in looks:
             progress(CHIP, look.updates, updates)
-            spent = {"evaluations": look.evaluations, "wall_s": look.wall_s}
-            row = {"source": CHIP, "update": look.updates, **spent, "error": look.error}
-            files.keep(rows := [*rows, row])
+            files.keep(rows := [*rows, row_of(look)])
             if options.goal and look.error <= options.goal:
                 break
     yield "log", pd.concat([expected, pd.DataFrame(rows)], ignore_index=True)
