@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hardware.bench import Bench as Bench
     from hardware.chip import Chip as Chip
     from hardware.device_params import DeviceParams as DeviceParams
     from hardware.device_params import device_names as device_names
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hardware.params import load_chip as load_chip
 
 _HOME = {
+    "Bench": "bench",
     "Chip": "chip",
     "ChipParams": "params",
     "DeviceParams": "device_params",

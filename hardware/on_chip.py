@@ -25,13 +25,13 @@ from perturb.errors import InputError
 from perturb.estimation.design import Design, NotFinite
 from perturb.estimation.solution import Estimate
 from perturb.estimation.statistics import Statistics
+from perturb.training.by_trials import check_estimable
 from perturb.training.loop import Told, advance, blocked
 from perturb.training.of_runs import Learned
 from perturb.training.plan import BLOCK_PHASE, IN_LOOP, LINE_PHASE, Plan, State, count_updates
 from perturb.training.presentation import presented
 from perturb.training.rates import Estimator, parabolic_step
 from perturb.training.rules import RULES, ConjugateGradients, Inputs, of_length_one, shortened
-from perturb.training.sources import check_estimable
 from perturb.training.updates import begin_steps, direction, rates_at, set_rate
 from perturb.trial.codes import CODES
 from perturb.trial.methods import METHODS
@@ -110,7 +110,7 @@ class OnChip(ABC):
         """E (k,) on all patterns with the weights displaced to `at` (k, n), after a trial."""
         parts = self.parts(run)
         # circuits of their own: these readings are not counted as those of trials
-        whole = replace(parts.unused(), array=parts.array.showing_all())
+        whole = replace(parts.unused(), array=parts.array.showing(None))
         batches = Batches(whole, np.zeros(at.shape[1]), lambda trial: now_ns)
         # synapses that do not work ask for nothing, and stuck weights feel nothing
         asked = parts.drivers.felt(parts.health.masked(at, [trial]))

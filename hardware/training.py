@@ -15,7 +15,7 @@ from hardware.params import ChipParams, differing, engines
 from hardware.parts.die import fabricate
 from hardware.parts.weight_store import WeightStore
 from hardware.timing import TrainingTiming, check_fifo
-from perturb.estimation.engine import Mismatch
+from perturb.estimation.meter import Mismatch
 from perturb.training.loop import Source
 from perturb.training.of_runs import Learned
 from perturb.training.plan import Plan, State

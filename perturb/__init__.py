@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from perturb import curvature as curvature
     from perturb import theory as theory
     from perturb import training as training
+    from perturb.estimation.asking import AskEstimate as AskEstimate
     from perturb.estimation.estimate import estimate as estimate
     from perturb.estimation.solution import solve as solve
     from perturb.estimation.statistics import Statistics as Statistics
@@ -51,6 +52,7 @@ _HOME = {kind.name: kind.module for kind in KINDS.values()} | {
     "lfsr": "trial.codes",
     "METHODS": "trial.methods",
     "Method": "trial.methods",
+    "AskEstimate": "estimation.asking",
     "Statistics": "estimation.statistics",
     "best_sigma": "theory.amplitude",
     "compare": "theory.comparison",

@@ -11,7 +11,7 @@ import typer
 
 import perturb
 from perturb.errors import InputError
-from sims.commands import files, require, results, run, sweep
+from sims.commands import files, link, require, results, run, sweep
 from sims.completion import join_words_of_bash
 from sims.log import end_log
 from sims.terminal import LOG, Interrupted, close_output, interrupt, say, show_warning
@@ -45,7 +45,7 @@ def options(
     """Options of the program itself."""
 
 
-for commands in (run, results, sweep, require, files):
+for commands in (run, link, results, sweep, require, files):
     app.add_typer(commands.app)
 
 

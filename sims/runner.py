@@ -34,6 +34,7 @@ from sims.experiment.experiment import Experiment
 from sims.experiment.loading import load_experiment
 from sims.experiment.unused import warn_of_unused
 from sims.experiment.writing import to_toml
+from sims.linked import register
 from sims.problem import Problem, Stopped, Tables, prepare
 from sims.studies import STUDIES, TRIALS
 from sims.terminal import Interruption
@@ -246,6 +247,7 @@ def _run(
     scratch: str | Path | None,
     say: Callable[[str], object],
 ) -> Run:
+    register()
     # before anything is run: what does not fit together is said at once
     problem = replace(prepare(experiment), say=say)
     if scratch is not None:

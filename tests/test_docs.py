@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("perturb", "hardware", "sims", "reports")
 # public names of perturb whose docstrings are in sections, with what their methods return
 DONE = (
+    "AskEstimate",
     "InputError",
     "Boltzmann",
     "Code",
@@ -52,6 +53,7 @@ DONE = (
     "theory.quadratic",
     "theory.rounding",
     "theory.variances",
+    "training.AskTell",
     "training.Batch",
     "training.Exact",
     "training.Plan",
@@ -61,6 +63,7 @@ DONE = (
     "truncation",
 )
 HARDWARE = (
+    "Bench",
     "Chip",
     "ChipParams",
     "DeviceParams",

@@ -11,7 +11,8 @@ from fast import fast, thinned
 from perturb import CODES, METHODS, MLP, InputError, estimate
 from perturb.compiled import compiled
 from perturb.estimation.design import Design
-from perturb.estimation.engine import FAST_CODES, Mismatch, run_trials
+from perturb.estimation.engine import FAST_CODES, run_trials
+from perturb.estimation.meter import Mismatch
 from perturb.estimation.point import Point
 from perturb.estimation.precision import sufficient
 from perturb.estimation.statistics import Statistics

@@ -67,6 +67,11 @@ QUICK = {
     "dies": ("xor", {"study": "dies", **NOISY, "dies.count": 5}),
     "learning-ablation": ("xor-learning", {"study": "learning-ablation", **FEW}),
     "learning-dies": ("xor-learning", {"study": "learning-dies", **FEW}),
+    "drive": (
+        "xor-learning",
+        {"study": "drive", "training.updates": 40, "drive.look_every": 10, "drive.high": 0.5},
+    ),
+    "drive-estimates": ("xor", {"study": "drive-estimates", **NOISY, "drive.high": 0.5}),
     "budget": ("xor", {"study": "budget", **NOISY}),
     "spectrum": ("xor", {"study": "spectrum"}),
     "finite-difference": ("finite-difference", {"network.layers": [64, 4, 10], "data.samples": 10}),

@@ -71,6 +71,12 @@ OTHERS = {  # study: experiment, what is set, what is varied
         {**LEARNING, "study": "learning-dies"},
         {NOISE: [1e-4, 1e-3]},
     ),
+    "drive": (
+        "xor-learning",
+        {"study": "drive", "training.updates": 20, "drive.look_every": 10},
+        {NOISE: [1e-4, 1e-3]},
+    ),
+    "drive-estimates": ("xor", {**SMALL, "study": "drive-estimates"}, {NOISE: [1e-4, 1e-3]}),
     "reproduce": ("reproduce", {}, {"reproduce.claim": ["misalignment"]}),
 }
 

@@ -44,11 +44,11 @@ class SynapticArray:
             patterns_of = self._drawn
         self.patterns_of = patterns_of
 
-    def showing_all(self) -> "SynapticArray":
-        """The same weights and neurons, with every pattern in an evaluation."""
+    def showing(self, patterns: Array | None) -> "SynapticArray":
+        """The same weights and neurons, with these patterns in every evaluation; None: all."""
         # a shallow copy: the weights stay those of the chip, as they are
         other = copy(self)
-        other.patterns_of = None
+        other.patterns_of = None if patterns is None else lambda trial: patterns
         return other
 
     def unused(self) -> "SynapticArray":
@@ -83,6 +83,9 @@ class SynapticArray:
                 return objective.errors_at(points)
             subsets = [objective.subset(patterns) for patterns in shown]
             return np.array(
-                [part.pattern_errors(point) for part, point in zip(subsets, points, strict=True)]
+                [
+                    part.errors_at(point[None])[0]
+                    for part, point in zip(subsets, points, strict=True)
+                ]
             )
         return self.neurons.errors(points, shown, keys, self.crossbar)

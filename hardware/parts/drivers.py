@@ -17,7 +17,7 @@ from hardware.parts.converter import quantised
 from hardware.parts.die import Die
 from hardware.parts.neurons import neighbour_sum
 from perturb.errors import InputError
-from perturb.estimation.engine import Mismatch
+from perturb.estimation.meter import Mismatch
 
 Array = np.ndarray
 NEGLIGIBLE = 1e-17  # of an earlier perturbation, below rounding

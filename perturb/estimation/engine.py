@@ -2,19 +2,20 @@
 precision, else to the network itself.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from types import ModuleType
-from typing import NamedTuple, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
 from perturb.errors import InputError
 from perturb.estimation.design import Design, check_trials
-from perturb.estimation.meter import Meter
-from perturb.estimation.point import Point
+from perturb.estimation.meter import Meter, Mismatch, Readings, sum_trials
+from perturb.estimation.point import Point, record
 from perturb.estimation.statistics import Statistics
 from perturb.kernels import float32_errors, float32_signs, float32_values
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS, compiled_twins
@@ -41,7 +42,6 @@ from perturb.kernels.float32_by_patterns import WIDE
 from perturb.kernels.float32_draws import SPARE, words_of
 from perturb.kernels.float64 import (
     BLOCK,
-    accumulate_each,
     add_blocks,
     evaluate,
     mlp_trials,
@@ -61,15 +61,6 @@ FAST_CODES = {
     "gaussian": float32_values,
     "ternary": float32_values,
 }
-
-
-class Mismatch(NamedTuple):
-    """What reaches the weights of dw, each with (n,) numbers of its own: gain a dw + offset, in
-    every phase with a != 0. The synapses know nothing of it.
-    """
-
-    gain: np.ndarray
-    offset: np.ndarray
 
 
 def run_trials(
@@ -111,9 +102,35 @@ def run_trials(
         measured: Objective = objective
         if fast and isinstance(objective, LayersObjective):
             measured = objective.in_float32()
-        kernel = partial(_any_trials, measured, w, v, reading, design, mismatch)
+        kernel = partial(sum_trials, Meter(measured, design, reading), w, v, design, mismatch)
     threads = (threads or n_threads()) if parallel else 1
     batch = batch or _batch(statistics, objective, size, threads)
+    _add_trials(statistics, kernel, v, trials, size, batch, threads, precision)
+
+
+def run_readings(
+    meter: Readings, w: np.ndarray, v: np.ndarray, statistics: Statistics, trials: int
+) -> None:
+    """Add the next `trials` trials to `statistics`, at w along v (n,), from what a meter reads: the
+    sums that `run_trials` makes of an objective without a kernel.
+    """
+    statistics.bind(record(w, v, math.nan, ()))
+    kernel = partial(sum_trials, meter, w, v, statistics.design, None)
+    _add_trials(statistics, kernel, v, trials, BLOCK, max(trials, BLOCK), 1, "float64")
+
+
+def _add_trials(
+    statistics: Statistics,
+    kernel: Callable[..., None],
+    v: np.ndarray,
+    trials: int,
+    size: int,
+    batch: int,
+    threads: int,
+    precision: str,
+) -> None:
+    """The next trials, by a kernel(first, last, to), in blocks of `size`."""
+    design, fast = statistics.design, precision == "float32"
     last = statistics.next_trial + trials
     room = _sums(statistics, 0)
     with ThreadPoolExecutor(threads) as pool:
@@ -424,63 +441,3 @@ def _filled(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
     out = whole[skip : skip + rows * columns].reshape(rows, columns)
     out[: array.shape[0], : array.shape[1]] = array
     return out
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def _any_trials(objective, w, v, reading, design, mismatch, first, last, to):
-    """`mlp_trials` for any objective, some trials at a time: at the cost of its own `errors_at`;
-    ends at a trial not finite.
-    """
-    method, code, V, meter = (
-        design.method,
-        design.code,
-        float(v @ v),
-        Meter(objective, design, reading),
-    )
-    kind = REGRESSORS[method.regressor]
-    # at most 8 MB for D
-    together = max(1, min(8 * BLOCK, 2**20 // w.size))
-    for begin in range(first, last, together):
-        trials = range(begin, min(begin + together, last))
-        D = code.draw_each(w.size, design.sigma, design.seed, np.array(trials))
-        known = D
-        if code.sensing > 0.0:
-            known = np.array(
-                [
-                    code.sensed(dw, design.sigma, design.seed, trial)
-                    for dw, trial in zip(D, trials, strict=True)
-                ]
-            )
-        y, u = np.zeros(len(trials)), np.zeros(len(trials))
-        for phase, (a, c) in enumerate(method.phases):
-            # a network's errors at w are the same in all trials; a function of the user's own may
-            # measure something
-            once = a == c == 0 and objective.parallel
-            applied = (
-                a * D if mismatch is None or a == 0 else a * mismatch.gain * D + mismatch.offset
-            )
-            E = meter.measure_each(
-                w[None] if once else w + applied + c * design.r * v, trials, phase
-            )
-            y += method.gradient_weights[phase] * E
-            u += method.hv_weights[phase] * E
-        wrong = ~np.isfinite(y + u)
-        if wrong.any():
-            to.failed[:] = trials[int(np.argmax(wrong))]
-            return
-        for b in range(begin // BLOCK, (trials.stop - 1) // BLOCK + 1):
-            block = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
-            at = b - first // BLOCK
-            s = accumulate_each(
-                known[block],
-                y[block],
-                u[block],
-                v,
-                V,
-                kind,
-                design.kappa,
-                to.sums[at],
-                to.totals[at],
-            )
-            if to.received.shape[1]:
-                to.received[:, begin - to.origin :][:, block] = y[block], u[block], s

@@ -1,25 +1,92 @@
-"""Measurements of E for trials, with the noise of the readout."""
+"""Measurements of E for trials, with the noise of the readout; and the sums of trials whose phases
+are read one by one, of any objective or by anything that reads E.
+"""
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from perturb.estimation.design import Design
+from perturb.kernels.arguments import Sums
+from perturb.kernels.float64 import BLOCK, accumulate_each
 from perturb.networks.objective import Objective
+from perturb.trial.methods import REGRESSORS, displacement
 from perturb.trial.random import NOISE, normals, normals_each, pattern_index
 from perturb.trial.readout import Reading, read
+
+
+class Mismatch(NamedTuple):
+    """What reaches the weights of dw, each with (n,) numbers of its own: gain a dw + offset, in
+    every phase with a != 0. The synapses know nothing of it.
+    """
+
+    gain: np.ndarray
+    offset: np.ndarray
+
+
+class Readings(Protocol):
+    """What reads E.
+
+    Attributes
+    ----------
+    steady : bool
+        Whether E without noise is the same at w in all trials, so that it need not be computed for
+        each.
+    """
+
+    steady: bool
+
+    def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
+        """E as read in a phase of some trials.
+
+        Parameters
+        ----------
+        points : array (trials, n) or (1, n)
+            The weights of each, or of all.
+        trials : range
+        phase : int
+
+        Returns
+        -------
+        array (trials,)
+        """
 
 
 class Meter:
     """Evaluations of E as an estimate's design wants them: of all patterns, or of the one that
     the trial draws.
+
+    Parameters
+    ----------
+    objective : Objective
+    design : Design
+    reading : Reading
+        How the error of a pattern is read.
+
+    Attributes
+    ----------
+    steady : bool
+        Whether E without noise is the same at w in all trials.
     """
 
     def __init__(self, objective: Objective, design: Design, reading: Reading):
         self.objective, self.design, self.reading = objective, design, reading
+        # a function of the user's own may measure something
+        self.steady = objective.parallel
         self._patterns: dict[int, Objective] = {}
 
     def measure(self, weights: np.ndarray, trial: int, phase: int) -> float:
         """The mean reading over the presented patterns; the noise is keyed by (seed, trial,
         phase, pattern).
+
+        Parameters
+        ----------
+        weights : array (n,)
+        trial, phase : int
+
+        Returns
+        -------
+        float
         """
         seed, shown, reading = np.uint64(self.design.seed), self.objective, self.reading
         if self.design.presentation == "pattern":
@@ -33,8 +100,18 @@ class Meter:
         )
 
     def measure_each(self, points: np.ndarray, trials: range, phase: int) -> np.ndarray:
-        """`measure` of many trials, each at its own weights, or all at one: points (trials, n) or
-        (1, n), the mean readings (trials,).
+        """`measure` of many trials.
+
+        Parameters
+        ----------
+        points : array (trials, n) or (1, n)
+            The weights of each, or of all.
+        trials : range
+        phase : int
+
+        Returns
+        -------
+        array (trials,)
         """
         seed, reading = np.uint64(self.design.seed), self.reading
         if self.design.presentation == "pattern":
@@ -62,3 +139,63 @@ class Meter:
         if index not in self._patterns:
             self._patterns[index] = self.objective.pattern(index)
         return self._patterns[index]
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def sum_trials(
+    meter: Readings,
+    w: np.ndarray,
+    v: np.ndarray,
+    design: Design,
+    mismatch: Mismatch | None,
+    first: int,
+    last: int,
+    to: Sums,
+) -> None:
+    """`kernels.float64.mlp_trials` for any meter, some trials at a time; ends at a trial not
+    finite.
+    """
+    method, code, V = design.method, design.code, float(v @ v)
+    kind = REGRESSORS[method.regressor]
+    # at most 8 MB for D
+    together = max(1, min(8 * BLOCK, 2**20 // w.size))
+    for begin in range(first, last, together):
+        trials = range(begin, min(begin + together, last))
+        D = code.draw_each(w.size, design.sigma, design.seed, np.array(trials))
+        known = D
+        if code.sensing > 0.0:
+            known = np.array(
+                [
+                    code.sensed(dw, design.sigma, design.seed, trial)
+                    for dw, trial in zip(D, trials, strict=True)
+                ]
+            )
+        y, u = np.zeros(len(trials)), np.zeros(len(trials))
+        for phase, (a, c) in enumerate(method.phases):
+            once = a == c == 0 and meter.steady
+            # of nothing but the driver of D are its gain and offset
+            gain, offset = mismatch or (1.0, 0.0)
+            moved = displacement((a, c), gain * D, design.r * v, offset)
+            E = meter.measure_each(w[None] if once else w + moved, trials, phase)
+            y += method.gradient_weights[phase] * E
+            u += method.hv_weights[phase] * E
+        wrong = ~np.isfinite(y + u)
+        if wrong.any():
+            to.failed[:] = trials[int(np.argmax(wrong))]
+            return
+        for b in range(begin // BLOCK, (trials.stop - 1) // BLOCK + 1):
+            block = slice(max(0, b * BLOCK - begin), (b + 1) * BLOCK - begin)
+            at = b - first // BLOCK
+            s = accumulate_each(
+                known[block],
+                y[block],
+                u[block],
+                v,
+                V,
+                kind,
+                design.kappa,
+                to.sums[at],
+                to.totals[at],
+            )
+            if to.received.shape[1]:
+                to.received[:, begin - to.origin :][:, block] = y[block], u[block], s

@@ -3,6 +3,7 @@ can be run there.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,8 +23,8 @@ EPS = float(np.finfo(float).eps)
 
 @dataclass(frozen=True, eq=False)
 class PointRecord:
-    """What statistics remember of where they were summed: v (n,), E(w), and a digest of w, v and
-    how the error is read.
+    """What statistics remember of where they were summed: v (n,), E(w) (NaN where nobody knows it),
+    and a digest of w, v and how the error is read.
     """
 
     v: Array
@@ -33,9 +34,18 @@ class PointRecord:
     def same(self, other: "PointRecord") -> bool:
         # E may differ in its last places on another machine; another network or other data differ
         # by far more
-        return self.digest == other.digest and abs(self.error - other.error) <= 1e-9 * max(
-            abs(self.error), abs(other.error)
-        )
+        E, at = self.error, other.error
+        near = abs(E - at) <= 1e-9 * max(abs(E), abs(at)) or (math.isnan(E) and math.isnan(at))
+        return self.digest == other.digest and near
+
+
+def record(w: Array, v: Array, error: float, numbers: tuple) -> PointRecord:
+    """Of w, v and E(w); numbers: how E is read."""
+    # little-endian: the digest of the same point is the same on any machine
+    digest = hashlib.sha256(repr(numbers).encode())
+    for array in (w, v):
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return PointRecord(v, error, digest.hexdigest())
 
 
 class Point:
@@ -84,11 +94,7 @@ class Point:
             int(self.objective.n_patterns),
         )
         if numbers not in self._records:
-            # little-endian: the digest of the same point is the same on any machine
-            digest = hashlib.sha256(repr(numbers).encode())
-            for array in (self.w, self.v):
-                digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-            self._records[numbers] = PointRecord(self.v, self.error, digest.hexdigest())
+            self._records[numbers] = record(self.w, self.v, self.error, numbers)
         return self._records[numbers]
 
 

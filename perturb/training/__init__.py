@@ -3,6 +3,7 @@
 from importlib import import_module
 
 _HOME = {
+    "AskTell": "asktell",
     "Batch": "sources",
     "Exact": "exact",
     "OfRuns": "of_runs",

@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from perturb.estimation.engine import Mismatch, has_kernel
+from perturb.estimation.engine import has_kernel
+from perturb.estimation.meter import Mismatch
 from perturb.kernels.activations import ACTIVATION_KINDS, ERROR_KINDS
 from perturb.kernels.training import (
     Broadcast,

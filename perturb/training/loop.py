@@ -68,8 +68,12 @@ class Trials(Protocol):
     def perturb(self, trial: int, R: int) -> tuple[Array, Array]:
         """D (R, n) of a trial, and as the synapses sense it."""
 
-    def measure(self, state: State, trial: int, D: Array, V: Array) -> Array:
-        """E (phases, R) at w + a D + b r v, as read."""
+    def measure(self, state: State, trial: int, D: Array, V: Array) -> Array | None:
+        """E (phases, R) at w + a D + b r v, as read; None of a trial that is left out."""
+
+
+class NothingTold(Exception):
+    """What an update hangs on has been left out."""
 
 
 class Updating(Protocol):
@@ -125,9 +129,12 @@ def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
     # trials are numbered through all updates, those for products Hp included
     sigma = plan.sigma_at(first // plan.trials_of_an_update)
     g, z = np.zeros_like(state.w), np.zeros_like(state.w)
+    told = 0
     for trial in range(first, first + K):
         D, sensed = source.perturb(trial, len(state.w))
-        E = source.measure(state, trial, D, V)
+        if (E := source.measure(state, trial, D, V)) is None:
+            continue
+        told += 1
         # broadcast dE and u, accumulate in every synapse
         # a product with a matrix would round by how many runs there are
         dE, u = (
@@ -140,7 +147,11 @@ def accumulated(source: Trials, state: State, first: int, V: Array) -> Told:
         z += u[:, None] * sensed / (K * plan.r * sigma**2)
         # the first failure of a run is kept
         state.failed[~np.isfinite(dE + u) & (state.failed < 0)] = trial
-    return Told(g, z, D, dE)
+        last = D, dE
+    if not told:
+        raise NothingTold
+    # means over the trials that were not left out
+    return Told(g, z, *last) if told == K else Told(g * (K / told), z * (K / told), *last)
 
 
 def blocked(plan: Plan, rise: Array, variance: float) -> Array:

@@ -1,25 +1,21 @@
 """Updates by trials of an ideal chip."""
 
-import math
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from perturb.errors import InputError, choose
-from perturb.estimation.engine import Mismatch
-from perturb.estimation.estimate import estimate
-from perturb.estimation.solution import Estimate
-from perturb.kernels.training import draw_runs
-from perturb.seeds import first_seeds
+from perturb.estimation.design import Design
+from perturb.estimation.meter import Meter, Mismatch
+from perturb.estimation.point import check_point
+from perturb.estimation.questions import Evaluation
+from perturb.training.by_trials import ByTrials, seeds_of
 from perturb.training.fast import has_trial_kernel, learn_in_kernel
-from perturb.training.loop import Told, Write, accumulated, advance, check_state, write_in_full
+from perturb.training.loop import Write, advance, check_state, write_in_full
 from perturb.training.of_runs import Learned
-from perturb.training.plan import BLOCK_PHASE, LINE_PHASE, Plan, State
+from perturb.training.plan import Plan, State
 from perturb.training.presentation import presented
-from perturb.training.rates import Estimator, parabolic_step
-from perturb.training.rules import of_length_one
-from perturb.training.updates import set_rate
+from perturb.trial.methods import displacement
 from perturb.trial.random import NOISE, normals
 from perturb.trial.readout import read
 
@@ -42,7 +38,7 @@ class Weights(Protocol):
         """Go on from a state that was stored."""
 
 
-class Batch:
+class Batch(ByTrials):
     """Updates by trials of an ideal chip, in batches.
 
     Parameters
@@ -112,16 +108,10 @@ class Batch:
             )
         if precision == "auto":
             precision = "float32" if possible and plan.sigma >= 1e-3 else "float64"
-        check_estimable(plan)
-        if plan.batch > objective.n_patterns:
-            raise InputError(
-                f"batch = {plan.batch} but there are {objective.n_patterns} patterns: lower it, or"
-                " 0 for all"
-            )
-        self.objective, self.plan, self.mismatch = objective, plan, mismatch
+        super().__init__(plan, objective.n_weights, objective.n_patterns)
+        self.objective, self.mismatch = objective, mismatch
         self.threads, self.precision, self.weights = threads, precision, weights
         self.write = weights.write if weights else write or write_in_full
-        self.variance = plan.reading.variance(objective.n_patterns)
 
     def advance(self, state: State, updates: int) -> None:
         """Do the next updates of all runs that go on.
@@ -154,115 +144,6 @@ class Batch:
         if self.weights:
             self.weights.resume(state)
 
-    def told(self, state: State, update: int, V: Array) -> Told:
-        """g and z of an update's trials, displaced along V.
-
-        Parameters
-        ----------
-        state : State
-        update : int
-        V : array (R, n)
-
-        Returns
-        -------
-        Told
-        """
-        # trials for products Hp are numbered too, so that no D comes twice
-        return accumulated(self, state, update * self.plan.trials_of_an_update, V)
-
-    def product(self, state: State, update: int, number: int, V: Array) -> Array:
-        """z = Hv from trials of its own.
-
-        Parameters
-        ----------
-        state : State
-        update, number : int
-            The first product of an update is number 1.
-        V : array (R, n)
-
-        Returns
-        -------
-        array (R, n)
-        """
-        plan = self.plan
-        first = update * plan.trials_of_an_update + number * plan.trials_per_update
-        # r displaces by its own length only if |v| = 1; z is linear in v and scaled back
-        size, V = of_length_one(V)
-        return size * accumulated(self, state, first, V).z
-
-    def measure_rates(self, state: State, update: int, g: Array) -> None:
-        """Rates from trials and readings of their own.
-
-        Parameters
-        ----------
-        state : State
-            Its memory "eta" is changed.
-        update : int
-        g : array (R, n)
-        """
-        plan = self.plan
-        # readings beside the trials have the noise of the last trial of g, in phases no method has
-        trial = update * plan.trials_of_an_update + plan.trials_per_update - 1
-        for run in map(int, np.flatnonzero(state.going)):
-            w, own = state.w[run], g[run]
-            if plan.rate == "line":
-                read_along = partial(self._readings, w, run, trial, LINE_PHASE)
-                state.memory["eta"][run] = parabolic_step(plan.sigma, own, read_along)
-            else:
-                set_rate(plan, state, run, update, own, self._estimator(run, w), self.variance)
-
-    def rise(self, state: State, update: int, change: Array) -> Array:
-        """E(w + change) - E(w), two readings on all patterns.
-
-        Parameters
-        ----------
-        state : State
-        update : int
-        change : array (R, n)
-
-        Returns
-        -------
-        array (R,)
-        """
-        plan, rise = self.plan, np.zeros(len(change))
-        trial = update * plan.trials_of_an_update + plan.trials_per_update - 1
-        for run in map(int, np.flatnonzero(state.going)):
-            at = np.array([0.0 * change[run], change[run]])
-            # displacements of the two readings: none, and the whole change
-            before, after = self._readings(state.w[run], run, trial, BLOCK_PHASE, at)
-            rise[run] = after - before
-        return rise
-
-    def perturb(self, trial: int, R: int) -> tuple[Array, Array]:
-        """The perturbations of a trial.
-
-        Parameters
-        ----------
-        trial, R : int
-
-        Returns
-        -------
-        D : array (R, n)
-        sensed : array (R, n)
-            D as the synapses know it.
-        """
-        plan, code, n = self.plan, self.plan.code, self.objective.n_weights
-        # perturb_every trials share a number, and with it D
-        number, seeds = trial // plan.perturb_every, _seeds(plan, R)
-        sigma = plan.sigma_at(trial // plan.trials_of_an_update)
-        D = np.zeros((R, n))
-        if code.function is None:
-            # all runs in one compiled call, where the code has a number in the kernels
-            draw_runs(code.kind, seeds, number, sigma, code.period(n), code.taps(n), D)
-        else:
-            D[:] = [code.draw(n, sigma, int(seed), number) for seed in seeds]
-        if not code.sensing:
-            return D, D
-        sensed = [
-            code.sensed(own, sigma, int(seed), number) for own, seed in zip(D, seeds, strict=True)
-        ]
-        return D, np.array(sensed)
-
     def measure(self, state: State, trial: int, D: Array, V: Array) -> Array:
         """E of every phase, on what the trial shows, as read.
 
@@ -278,12 +159,32 @@ class Batch:
         """
         gain, offset = self.mismatch or (1.0, 0.0)
         applied = gain * D
-        # offset is of the driver of D: in phases without D it is not there
         points = [
-            state.w + (a * applied + offset if a else 0.0) + b * self.plan.r * V
-            for a, b in self.plan.method.phases
+            state.w + displacement(phase, applied, self.plan.r * V, offset)
+            for phase in self.plan.method.phases
         ]
         return self._read(state, trial, points)
+
+    def answer(self, evaluation: Evaluation) -> float:
+        """E as an ideal chip reads it in an evaluation that `AskTell` or `AskEstimate` asks for.
+
+        Parameters
+        ----------
+        evaluation : Evaluation
+
+        Returns
+        -------
+        float
+            With the noise that the same evaluation has in `train`.
+        """
+        objective, reading = self.objective.of_run(0), self.plan.reading
+        if evaluation.patterns is not None:
+            objective = objective.subset(evaluation.patterns)
+        errors = objective.errors_at(evaluation.weights[None])[0]
+        xi = np.zeros(errors.size)
+        normals(np.uint64(evaluation.seed), NOISE, evaluation.trial, evaluation.phase, xi)
+        top = reading.range - reading.step
+        return float(read(errors, xi, reading.noise, reading.step, top).mean())
 
     def _read(self, state: State, trial: int, points: list[Array]) -> Array:
         """E of the phases' points (R, n) each, on what the trial shows, as read: (phases, R)."""
@@ -309,7 +210,7 @@ class Batch:
             xi = np.zeros((R, errors.shape[2]))
             if reading.noise and not free:
                 # keyed by run, trial and phase: the same noise, whatever goes on beside it
-                for run, seed in enumerate(_seeds(plan, R)):
+                for run, seed in enumerate(seeds_of(plan, R)):
                     normals(seed, NOISE, trial, phase, xi[run])
             step = 0.0 if free else reading.step
             E[phase] = read(
@@ -317,49 +218,44 @@ class Batch:
             ).mean(1)
         return E
 
-    def _estimator(self, run: int, w: Array) -> Estimator:
-        plan = self.plan
-        # `estimate` takes the noise of E, the mean of S independent readings
-        noise = plan.reading.noise / math.sqrt(self.objective.n_patterns)
+    def readings(self, state: State, run: int, trial: int, first: int, displaced: Array) -> Array:
+        """E of a run at displaced weights, on all patterns.
 
-        def estimator(method: str, v: Array, trials: int, seed: int) -> Estimate:
-            return estimate(
-                self.objective.of_run(run),
-                w,
-                v,
-                trials,
-                method,
-                "rademacher",
-                plan.sigma,
-                plan.r,
-                seed,
-                noise,
-                precision="float64",  # as the trials of plans that measure their rate
-            )
+        Parameters
+        ----------
+        state : State
+        run, trial, first : int
+            As phases from `first` on of this trial.
+        displaced : array (k, n)
+            By how much.
 
-        return estimator
-
-    def _readings(self, w: Array, run: int, trial: int, first: int, displaced: Array) -> Array:
-        """E (k,) at displacements (k, n) of the weights of a run, on all patterns, as phases from
-        `first` on of a trial.
+        Returns
+        -------
+        array (k,)
         """
         reading = self.plan.reading
-        errors = self.objective.of_run(run).errors_at(w + displaced)
+        errors = self.objective.of_run(run).errors_at(state.w[run] + displaced)
         xi = np.zeros(errors.shape)
         for k, row in enumerate(xi):
             normals(np.uint64(self.plan.seed_of(run)), NOISE, trial, first + k, row)
         return read(errors, xi, reading.noise, reading.step, reading.range - reading.step).mean(1)
 
+    def meter(self, state: State, run: int, v: Array, design: Design, trials: int) -> Meter:
+        """What reads E of trials at the weights of a run, for an estimate.
 
-def check_estimable(plan: Plan) -> None:
-    """InputError for what trials cannot tell."""
-    if plan.curvature != "hessian":
-        raise InputError(
-            f'curvature = "{plan.curvature}" is for exact gradients, as trials tell of H alone: set'
-            ' "hessian"'
-        )
+        Parameters
+        ----------
+        state : State
+        run : int
+        v : array (n,)
+        design : Design
+        trials : int
+            From 0 on.
 
-
-def _seeds(plan: Plan, runs: int) -> Array:
-    """`Plan.seed_of` the runs, (runs,), looked up: every trial asks for them."""
-    return first_seeds(plan.seed, "run", plan.first_run + runs)[plan.first_run :]
+        Returns
+        -------
+        Meter
+        """
+        objective = self.objective.of_run(run)
+        check_point(objective, state.w[run], v, design)
+        return Meter(objective, design, self.plan.reading)

@@ -220,6 +220,11 @@ class Code:
         """
         return 1 if self.length is None else self.length(n_weights)
 
+    @property
+    def described(self) -> str:
+        """What tells it from other codes, the same in every process; not its function."""
+        return f"{self.name} {self.registers} {self.sensing}"
+
     def draw(
         self,
         n_weights: int,

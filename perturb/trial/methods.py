@@ -6,12 +6,25 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from perturb.errors import InputError
 from perturb.trial.code import Code
 
 # what z is regressed on: dw itself, s dw with s = dw.v, the source's b = (s/V)(dw - s v / 2V), or
 # nothing: the gradient alone
 REGRESSORS = {"dw": 0, "s_dw": 1, "b": 2, "none": 3}
+
+
+def displacement(
+    phase: tuple[int, int],
+    D: np.ndarray,
+    rv: np.ndarray | float,
+    offset: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """a D + b r v of a phase (a, b). offset: of the drivers of D, not there where a = 0."""
+    a, b = phase
+    return a * D + (offset if a else 0.0) + b * rv
 
 
 @dataclass(frozen=True)

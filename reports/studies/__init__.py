@@ -19,6 +19,8 @@ VIEWS = {
     "finite-difference": "finite_difference",
     "uses": "uses",
     "training": "training",
+    "drive": "drive",
+    "drive-estimates": "drive_estimates",
     "reproduce": "reproduce",
     "sweep": "sweep",
     "require": "require",

@@ -90,6 +90,17 @@ SPECTRUM = Command(
     ("csv", "png"),
 )
 
+DRIVE = Command(
+    "drive",
+    "Learn on a real chip, or estimate g and z, as the experiment says, next to the emulated run.",
+    (
+        "--link",
+        "drive.link",
+        "Where the chip is, such as tcp://127.0.0.1:5732 or serial:/dev/ttyUSB0?baud=115200.",
+    ),
+    learning="drive",
+)
+
 AT = ("weights", "direction", "run.seed")  # the point w, and v
 MEASURED = tuple(f"estimation.{key}" for key in ("method", "code", "sigma", "r"))
 SHOWN = "estimation.presentation"
@@ -159,6 +170,15 @@ STUDIES = {
         (START, DIE, TRIALS),
         reads=LEARNED,
         instead=INSTEAD,
+    ),
+    "drive": Registered(
+        "drive_learning.drive", "drive.Drive", (START, DIE, TRIALS), reads=LEARNED, instead=INSTEAD
+    ),
+    "drive-estimates": Registered(
+        "drive_estimates.drive_estimates",
+        "drive.Drive",
+        command=DRIVE,
+        reads=(*AT, *MEASURED, SHOWN, "estimation.trials", "chip"),
     ),
     "reproduce": Registered("reproduce.reproduce", "reproduce.Reproduce", (), reads=("run.seed",)),
 }
