@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perturb.errors import InputError
+from perturb.errors import InputError, cut
 from perturb.settings import flat
-from reports.differences import cut, differing, versions
+from reports.differences import differing, versions
 from reports.formats import Estimate
 from reports.frames import Frames, Swept
 from reports.loading import load
@@ -151,7 +151,8 @@ def _check_alike(loaded: Sequence[Frames], made: Sequence[Designed]) -> None:
                     mend += ", or judge all by one goal: --wanted 'accuracy>=0.9'"
                 raise InputError(
                     f"{first.directory} and {frames.directory} cannot be compared as designs:"
-                    f" {what} is {cut(str(a))} in one and {cut(str(b))} in the other: {mend}"
+                    f" {what} is {cut(str(a), 40)} in one and {cut(str(b), 40)} in the other:"
+                    f" {mend}"
                 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from perturb.errors import cut
 from perturb.settings import flat
 from reports.columns import Table, named
 from reports.frames import Frames
@@ -26,7 +27,7 @@ def differing(results: Sequence[Frames], names: Sequence[str]) -> pd.DataFrame:
         # as JSON: 1 and 1.0 are different settings, and so they look
         if len(set(values)) > 1:
             called = key.removeprefix("experiment.").removeprefix("versions.")
-            rows.append((called, *map(cut, values)))
+            rows.append((called, *(cut(value, 40) for value in values)))
     return pd.DataFrame(rows, columns=["key", *names])
 
 
@@ -46,7 +47,3 @@ def versions(frames: Frames) -> dict[str, Any]:
         **frames.provenance.get("packages", {}),
         **varied,
     }
-
-
-def cut(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -367,6 +367,8 @@ GOOD = "".join(f"{i},{1 if i < 25 else -1},{0.01 * (i if i < 25 else 46 - i)}\n"
         (HEADER + "0,1\n", {}, "line 2: has 2 columns but the header has 3"),
         (HEADER + "0,0,0.1\n1,1,x\n", {}, "line 3: weight = x must be a finite number"),
         (HEADER + "0,0,0.1\n1,1,nan\n", {}, "line 3: weight = nan must be a finite number"),
+        # a cell of two lines, and an empty one
+        ("note," + HEADER + '"a\nb",0,0,0.1\n\nc,1,1,x\n', {}, "line 5: weight = x must be a"),
         (
             HEADER + "0,0,0.1\n# a remark\n1.5,1,1\n",
             {},

@@ -42,7 +42,7 @@ class Layers:
     layers : sequence of str or Layer
         In order; texts such as "conv2d 16 5 padding=2", "relu", "maxpool 2", "flatten",
         "linear 10", "residual(conv2d 8 3 padding=1; relu; conv2d 8 3 padding=1)", or objects of
-        `perturb.networks.layers`: name, outputs, window, then options.
+        `perturb.networks.layers`: name, outputs, window, then options by name.
     error : str
         "squared_error", "cross_entropy" (softmax included), "binary_cross_entropy" (logistic
         function included), or one of `add_error`.
