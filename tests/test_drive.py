@@ -82,7 +82,13 @@ def test_interrupted_it_goes_on_to_the_same_weights(tmp_path):
     )
     assert part.provenance["status"] == "partial"
     assert 0 < by_source(part)["chip"]["update"].max() < 60
-    again = sims.run_experiment("xor-learning", SET, out=tmp_path / "out")
+    # another plan is another run; the chip may be elsewhere
+    with pytest.raises(InputError, match="an unfinished run of another experiment"):
+        sims.run_experiment("xor-learning", SET | {"training.eta": 0.1}, out=tmp_path / "out")
+    address = by_tcp(responder_of(load_experiment("xor-learning")))
+    again = sims.run_experiment(
+        "xor-learning", SET | {"drive.link": address, "drive.window": 2}, out=tmp_path / "out"
+    )
     np.testing.assert_array_equal(again.set_weights["w"], whole.set_weights["w"])
     assert by_source(again)["chip"]["update"].max() == 60
 
