@@ -33,7 +33,7 @@ from reports.store.weight_file import has_weights
 from sims.experiment.experiment import Experiment
 from sims.experiment.loading import load_experiment
 from sims.experiment.unused import warn_of_unused
-from sims.experiment.writing import to_toml
+from sims.experiment.writing import identity, to_toml
 from sims.linked import register
 from sims.problem import Problem, Stopped, Tables, prepare
 from sims.studies import STUDIES, TRIALS
@@ -236,7 +236,7 @@ def reserved(
     experiment: Experiment, out: Path | None, suffix: str = ""
 ) -> AbstractContextManager[Path]:
     """A directory for the results of an experiment, see `reports.store.run_directory.reserved`."""
-    return run_directory.reserved(experiment.name + suffix, to_toml(experiment), out)
+    return run_directory.reserved(experiment.name + suffix, identity(experiment), out)
 
 
 def _run(

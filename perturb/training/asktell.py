@@ -36,12 +36,12 @@ FORMAT = "perturb asktell 1"
 class Asked(ByTrials):
     """The source of updates of one run, whose readings are asked of somebody outside.
 
-    center (n,): the weights of the run, which evaluations displace. left_out: trials of the update.
+    center (n,): the weights of the run, which evaluations displace.
     """
 
     def __init__(self, plan: Plan, n_weights: int, n_patterns: int, tries: int):
         super().__init__(plan, n_weights, n_patterns)
-        self.n_patterns = n_patterns
+        self.n_patterns, self.seed = n_patterns, plan.seed_of(0)
         self.write = loop.write_in_full
         self.questions = Questions(tries)
         self._drawn: tuple[int, tuple[Array, Array]] = (-1, (np.zeros(0), np.zeros(0)))
@@ -95,11 +95,11 @@ class Asked(ByTrials):
         trial, (a, b), shown = first + more, plan.method.phases[phase], None
         if plan.batch not in (0, self.n_patterns):
             number = trial // plan.sample_every
-            shown = presented(plan.seed_of(0), number, 1, plan.batch, self.n_patterns)[0]
+            shown = presented(self.seed, number, 1, plan.batch, self.n_patterns)[0]
         return Evaluation(
             id,
             self.center,
-            plan.seed_of(0),
+            self.seed,
             trial,
             phase,
             lambda: self.perturb(trial, 1)[0][0],
@@ -114,8 +114,7 @@ class Asked(ByTrials):
         )
 
     def _of_reading(self, trial: int, first: int, by: Array, k: int, id: int) -> Evaluation:
-        seed = self.plan.seed_of(0)
-        return Evaluation(id, self.center, seed, trial, first + k, lambda: by[k], own=False)
+        return Evaluation(id, self.center, self.seed, trial, first + k, lambda: by[k], own=False)
 
 
 class AskTell:

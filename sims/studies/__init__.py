@@ -37,6 +37,7 @@ class Registered(NamedTuple):
     is none; what of it comes from run.seed (but for keys of their own); and its command. reads: the
     tables and single keys that it uses beside its options, or of these where they are fewer than
     all. instead: of keys that it does not use, those that count. Who gives another key is warned.
+    anew: options that may be others when an unfinished run goes on.
     """
 
     function: str
@@ -45,6 +46,7 @@ class Registered(NamedTuple):
     command: Command | None = None
     reads: tuple[str, ...] = EVERYTHING
     instead: Mapping[str, tuple[str, ...]] = {}
+    anew: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
@@ -114,6 +116,9 @@ INSTEAD = {
     "run.fidelity": ("training.source",),
 }
 
+# a chip that was unplugged may be elsewhere
+ELSEWHERE = ("link", "window", "timeout_s", "patience_s")
+
 STUDIES = {
     "compare": Registered("compare.compare_methods", reads=(*EVERYTHING, "dies.accuracy")),
     "estimators": Registered(
@@ -172,13 +177,19 @@ STUDIES = {
         instead=INSTEAD,
     ),
     "drive": Registered(
-        "drive_learning.drive", "drive.Drive", (START, DIE, TRIALS), reads=LEARNED, instead=INSTEAD
+        "drive_learning.drive",
+        "drive.Drive",
+        (START, DIE, TRIALS),
+        reads=LEARNED,
+        instead=INSTEAD,
+        anew=ELSEWHERE,
     ),
     "drive-estimates": Registered(
         "drive_estimates.drive_estimates",
         "drive.Drive",
         command=DRIVE,
         reads=(*AT, *MEASURED, SHOWN, "estimation.trials", "chip"),
+        anew=ELSEWHERE,
     ),
     "reproduce": Registered("reproduce.reproduce", "reproduce.Reproduce", (), reads=("run.seed",)),
 }

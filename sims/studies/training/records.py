@@ -14,7 +14,7 @@ from perturb.seeds import SCHEME
 from perturb.training.loop import Source, begin, train
 from perturb.training.plan import Plan, State
 from sims.experiment.schema import Setup
-from sims.experiment.writing import to_toml
+from sims.experiment.writing import identity
 from sims.problem import Array, Progress
 from sims.studies.training.options import Training
 from sims.studies.training.summary import ENDS
@@ -114,7 +114,7 @@ def forget(scratch: Path | None, experiment: Setup) -> None:
 
 def digest_of(experiment: Setup) -> str:
     # with another scheme of random streams it would not go on to the same bits
-    return hashlib.sha256(f"{SCHEME}\n{to_toml(experiment)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{SCHEME}\n{identity(experiment)}".encode()).hexdigest()[:16]
 
 
 def records(
