@@ -165,13 +165,15 @@ def measured_share(
     g = objective.gradient(w)
     if not g.any():
         return math.nan, math.nan
+    # a method of z needs a direction; others know of none
+    v = g / np.linalg.norm(g) if plan.method.estimates_hv else np.zeros_like(w)
     seed, shares = derive_seed(plan.seed, "columns"), []
     for part in range(PARTS):
         chip = Chip(
             params,
             objective,
             w,
-            np.zeros_like(w),
+            v,
             plan.method,
             plan.code,
             plan.sigma,

@@ -105,7 +105,8 @@ class Responder:
         shown = message.get("patterns")
         patterns = None if shown is None else _numbers(message, "patterns").astype(np.int64)
         if patterns is not None and not (
-            patterns.size
+            patterns.ndim == 1
+            and patterns.size
             and 0 <= patterns.min()
             and patterns.max() < self.bench.objective.n_patterns
         ):
@@ -126,7 +127,7 @@ class Responder:
         if not isinstance(wanted, dict) or wanted.get("code") not in self.hello.codes:
             raise Refused("request", "perturb must have one of the chip's codes")
         seed, draw, a, b = (_integer(wanted, name) for name in ("seed", "draw", "a", "b"))
-        sigma, r = (float(_numbers(wanted, name)) for name in ("sigma", "r"))
+        sigma, r = (_number(wanted, name) for name in ("sigma", "r"))
         if seed < 0 or draw < 0 or not {a, b} <= {-1, 0, 1}:
             raise Refused("range", "seed and draw must be >= 0, a and b -1, 0 or 1")
         center, code = self._w, CODES[wanted["code"]].name
@@ -163,6 +164,13 @@ def _numbers(message: Message, name: str) -> Array:
     if not np.isfinite(found).all():
         raise Refused("request", f"{name} must be numbers")
     return found
+
+
+def _number(message: Message, name: str) -> float:
+    found = _numbers(message, name)
+    if found.ndim:
+        raise Refused("request", f"{name} must be a number")
+    return float(found)
 
 
 def _key(message: Message) -> tuple[int, int, int]:

@@ -261,8 +261,6 @@ class QuantityPrediction:
         Of a periodic code: whole periods, or part of the first, found by halves to 1/64, where that
         is enough; for z on s dw double periods, or fewer trials.
         """
-        if math.isnan(self.variance):
-            return math.nan
         if relative_error is not None:
             positive("relative_error", relative_error)
             # variance that is left when |bias|^2 + variance = (relative error |exact|)^2
@@ -280,6 +278,8 @@ class QuantityPrediction:
             )
         if not allowed > 0:
             return math.inf
+        if math.isnan(self.variance):
+            return math.nan
         # as many as a random code needs: variance/K
         random = count_of_trials(max(self.variance / allowed, 1.0))
 
