@@ -457,17 +457,32 @@ CONVOLUTION = {
 }
 
 
+# all weights of its second level are those of earlier edges: layers 1 and 3 have some
+SHARING = {
+    "study": "spectrum",
+    "network.units": 6,
+    "network.edges": [[0, 3], [1, 3], [2, 3], [3, 4], [2, 4], [4, 5], [2, 5]],
+    "network.tied": [0, 1, 2, 0, 2, 3, 4],
+    "network.outputs": [5],
+    "network.activations": {"5": "linear"},
+}
+
+
 def blocks_of(H, layers):
-    """The blocks of H of each layer, one after the other."""
-    return [H[np.ix_(layers == k, layers == k)] for k in range(1, layers.max() + 1)]
+    """The blocks of H of each layer that has weights, one after the other."""
+    return [H[np.ix_(layers == k, layers == k)] for k in sorted(set(layers.tolist()))]
 
 
-@pytest.mark.parametrize("name, changes", [("xor", {"study": "spectrum"}), ("layers", CONVOLUTION)])
+@pytest.mark.parametrize(
+    "name, changes",
+    [("xor", {"study": "spectrum"}), ("layers", CONVOLUTION), ("dag", SHARING)],
+)
 def test_every_layer_has_the_curvature_of_its_block(name, changes):
     run = sims.run_experiment(name, changes)
     problem = prepare(load_experiment(name, changes))
     found, layers = run.tables["layers"], problem.objective.weight_layers()
     H = blocks_of(problem.objective.hessian(problem.w), layers)
+    assert list(found["layer"]) == sorted(set(layers.tolist()))
     assert list(found["weights"]) == [len(block) for block in H]
     assert found["trace"].to_numpy() == pytest.approx([np.trace(block) for block in H])
     assert found["largest"].to_numpy() == pytest.approx(
@@ -475,6 +490,16 @@ def test_every_layer_has_the_curvature_of_its_block(name, changes):
     )
     assert (found["trace_stderr"] == 0).all()
     assert found["trace"].sum() == pytest.approx(fact(run, "trace"))
+
+
+def test_layers_whose_weights_are_those_of_others_are_left_out_of_estimates_too(monkeypatch):
+    exact = sims.run_experiment("dag", SHARING).tables["layers"]
+    assert list(exact["layer"]) == [1, 3]
+    monkeypatch.setattr(spectrum, "EXACT", 3)
+    found = sims.run_experiment("dag", SHARING).tables["layers"]
+    columns = ["layer", "weights", "trace", "largest"]
+    np.testing.assert_allclose(found[columns], exact[columns], rtol=1e-6, atol=1e-9)
+    assert (found["products"] > 0).all()
 
 
 def test_of_a_single_layer_there_is_no_table_of_layers():

@@ -102,7 +102,7 @@ def spectrum(
 
     layers = objective.weight_layers()
     # of a single layer it would be all of this again
-    if layers.max() > 1:
+    if len(np.unique(layers)) > 1:
         rows = blocks(H, layers) if n <= EXACT else estimated_blocks(objective, w, layers)
         table = pd.DataFrame()
         for table in rows:
@@ -118,7 +118,7 @@ def blocks(H: Array, layers: Array) -> Iterator[pd.DataFrame]:
     layers: the layer of each weight, see `Objective.weight_layers`.
     """
     rows = []
-    for layer in range(1, layers.max() + 1):
+    for layer in np.unique(layers).tolist():
         own = np.flatnonzero(layers == layer)
         values = np.linalg.eigvalsh(H[np.ix_(own, own)])
         rows.append((layer, own.size, float(values.sum()), 0.0, float(values[-1]), 0.0, 0))
@@ -130,7 +130,7 @@ def estimated_blocks(objective: Objective, w: Array, layers: Array) -> Iterator[
     eigenvalue by Lanczos, NaN if that has not converged.
     """
     rows = []
-    for layer in range(1, layers.max() + 1):
+    for layer in np.unique(layers).tolist():
         own = objective.of_layers([layer], w)
         at = w[layers == layer]
         trace = curvature.trace(own, at, LAYER_PROBES)
