@@ -517,6 +517,7 @@ def test_the_curvature_of_large_layers_is_estimated_and_its_products_are_counted
     for row, block in zip(found.itertuples(), H, strict=True):
         # of 20 weights exactly, of 190 by probes
         assert (row.trace_stderr > 0) == (len(block) > spectrum.LAYER_PROBES)
+        assert np.isinf(row.trace_df) == (row.trace_stderr == 0)
         assert abs(row.trace - np.trace(block)) <= 5 * row.trace_stderr + 1e-9
         assert row.largest == pytest.approx(np.linalg.eigvalsh(block)[-1])
         assert row.residual < 1e-6

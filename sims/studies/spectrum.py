@@ -121,7 +121,7 @@ def blocks(H: Array, layers: Array) -> Iterator[pd.DataFrame]:
     for layer in np.unique(layers).tolist():
         own = np.flatnonzero(layers == layer)
         values = np.linalg.eigvalsh(H[np.ix_(own, own)])
-        rows.append((layer, own.size, float(values.sum()), 0.0, float(values[-1]), 0.0, 0))
+        rows.append((layer, own.size, float(values.sum()), 0.0, np.inf, float(values[-1]), 0.0, 0))
     yield pd.DataFrame(rows, columns=list(BLOCKS))
 
 
@@ -137,7 +137,8 @@ def estimated_blocks(objective: Objective, w: Array, layers: Array) -> Iterator[
         top = curvature.eigenpairs(own, at, 1, "largest")
         largest = (top.values[-1], top.residuals[-1]) if top.values.size else (np.nan, np.nan)
         used = trace.n_products + top.n_products
-        rows.append((layer, at.size, float(trace.value), float(trace.stderr), *largest, used))
+        estimated = (float(trace.value), float(trace.stderr), trace.df)
+        rows.append((layer, at.size, *estimated, *largest, used))
         yield pd.DataFrame(rows, columns=list(BLOCKS))
 
 
