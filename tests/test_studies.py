@@ -416,8 +416,14 @@ def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
     exact = sims.run_experiment("digits", changes)
     monkeypatch.setattr(spectrum, "EXACT", 100)
     estimated = sims.run_experiment("digits", changes)
-    assert not estimated.eigenvalues["exact"].any() and fact(estimated, "products") < 1000
-    stderr = row_of(estimated, "trace")["stderr"]
+    of_layers = estimated.tables["layers"]["products"].sum()
+    assert not estimated.eigenvalues["exact"].any()
+    assert of_layers < fact(estimated, "products") < of_layers + 1000
+    row = row_of(estimated, "trace")
+    stderr = row["stderr"]
+    # ten probes: Student's quantile of 9 degrees of freedom
+    assert (row["high"] - row["low"]) / (2 * stderr) == pytest.approx(2.262, abs=1e-3)
+    assert np.isnan([row_of(exact, "trace")[end] for end in ("low", "high")]).all()
     assert 0 < abs(fact(estimated, "trace") - fact(exact, "trace")) < 5 * stderr
     np.testing.assert_allclose(
         estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6
@@ -733,7 +739,7 @@ def test_an_interrupted_study_keeps_its_finished_parts_and_rows(
         assert whole.asked > 30
         questions = whole.asked - (25 if name == "uses" else 2)
     if name == "uses" and len(tables) > 2:
-        tables = tables | {"pruning"}
+        tables = tables | {"layers", "pruning"}
     run = sims.run_experiment(name, changes, out=tmp_path / "part", should_stop=Patience(questions))
     assert set(run.tables) == tables and all(len(table) for table in run.tables.values())
     assert run.provenance["status"] == "partial" and "interrupted" in run.provenance["reason"]
