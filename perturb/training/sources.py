@@ -78,7 +78,7 @@ class Batch(ByTrials):
     step (with y = 20 before a logistic output, such runs never move in float32); other rules would
     make one of 1e-7 eta E/sigma at most, and a larger error of readings hides such signs. The price
     of float64: an update takes 6 to 16 times as long (digits, 64-32-10), and of small networks, for
-    which NumPy's calls are most of it, 14 to 300 times (2-2-1, 49-4-4). Whoever knows that units do
+    which NumPy's calls are most of it, 14 to 330 times (2-2-1, 49-4-4). Whoever knows that units do
     not saturate may ask for float32.
 
     References
