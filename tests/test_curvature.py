@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from fast import fast
+from scipy.stats import t as student
 
 from perturb import MLP, InputError, curvature
 from perturb.networks.objective import Objective
@@ -69,6 +70,66 @@ def test_trace_estimates_lie_within_five_standard_errors():
         curvature.trace(decaying, ZERO, 90, method) for method in ("hutch++", "hutchinson")
     )
     assert plus.stderr < 0.1 * plain.stderr  # what it is for
+
+
+FEW = [("auto", 4), ("auto", 6), ("hutchinson", 4), ("hutch++", 9)]
+
+
+@pytest.mark.parametrize("method, products", FEW)
+def test_intervals_of_few_products_are_students(method, products):
+    objective, H = quadratic(INDEFINITE)
+    covered, within, times = 0, 0, 300
+    for seed in range(times):
+        found = curvature.trace(objective, ZERO, products, method, seed)
+        low, high = found.interval()
+        covered += low <= np.trace(H) <= high
+        within += abs(found.value - np.trace(H)) <= 1.96 * found.stderr
+    # 300 of 0.95 are known to 0.013, five of which are 0.063
+    assert covered / times == pytest.approx(0.95, abs=0.063)
+    # the control: few degrees of freedom, taken for many
+    assert found.df <= 3 and within / times < 0.95 - 0.063
+
+
+def test_degrees_of_freedom_are_those_of_the_samples():
+    objective, H = quadratic(INDEFINITE)
+    assert curvature.trace(objective, ZERO, 100).df == np.inf
+    found = curvature.trace(objective, ZERO, 7, "hutchinson")
+    half = student.ppf(0.995, 6) * found.stderr
+    np.testing.assert_allclose(
+        found.interval(0.99), [found.value - half, found.value + half], rtol=1e-12
+    )
+    diagonal = curvature.diagonal(objective, ZERO, 5)
+    assert diagonal.df == 4 and diagonal.interval()[0].shape == (100,)
+    density = curvature.spectral_density(objective, ZERO, probes=3, steps=5)
+    assert density.integrate(np.abs).df == 2
+    with pytest.raises(InputError, match="level = 1.0"):
+        found.interval(1.0)
+
+
+def test_what_samples_do_not_tell_is_nan_with_a_reason():
+    objective, _ = quadratic(INDEFINITE)
+    density = curvature.spectral_density(objective, ZERO, probes=1, steps=5)
+    for found in (
+        curvature.trace(objective, ZERO, 1),
+        curvature.diagonal(objective, ZERO, 1),
+        density.integrate(np.abs),
+    ):
+        assert np.isnan(found.stderr).all() and np.isnan(found.df)
+        assert found.unknown == ("a single probe tells no standard error: use more",)
+    # x'Hx is 0 or 4: two probes are alike for half of the seeds, and no sign of certainty
+    pair = np.zeros((20, 20))
+    pair[:2, :2] = 1.0
+    each = [curvature.trace(from_matrix(pair), ZERO[:20], 2, "hutchinson", s) for s in range(40)]
+    alike = [found for found in each if found.unknown]
+    assert 5 < len(alike) < 35 and all(np.isnan(found.stderr) for found in alike)
+    assert "2 probes are alike, by chance or because H is diagonal" in alike[0].unknown[0]
+    assert all(found.stderr > 0 for found in each if not found.unknown)
+    # of as many as are not alike by chance, exactly; and of what Q holds entirely
+    assert curvature.trace(from_matrix(np.eye(20)), ZERO[:20], 12, "hutchinson").stderr == 0
+    alone = np.zeros((20, 20))
+    alone[:3, :3] = np.ones((3, 3))
+    found = curvature.trace(from_matrix(alone), ZERO[:20], 6, "hutch++")
+    assert not found.unknown and found.stderr < 1e-12
 
 
 def test_hutchinson_has_the_variance_of_its_formula():

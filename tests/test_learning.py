@@ -92,6 +92,40 @@ def test_float32_evaluations_change_little(name, problem, request):
     assert moved > 1e-4
 
 
+@pytest.mark.parametrize("changes", [{"rule": "sign"}, {"rule": "keep-if-better", "eta": 1.0}])
+def test_auto_keeps_the_signs_of_saturated_units(changes):
+    objective = MLP([1, 1], output="logistic").objective([[1.0]], [[0.3]])
+    w, plan = np.array([20.0, 0.0]), Plan(**{"eta": 0.1, "sigma": 0.3, **changes})
+    found = {
+        precision: after(Batch(objective, plan, precision=precision), w, plan, 500).w[0]
+        for precision in ("auto", "float64", "float32")
+    }
+    assert np.array_equal(found["auto"], found["float64"])
+    assert objective.error(found["auto"]) < 0.01 * objective.error(w)
+    # the control: differences of E near 1e-9 E are none in float32
+    assert np.array_equal(found["float32"], w)
+
+
+SMALL_READINGS = [Reading(1e-5), Reading(0.0, 20)]
+
+
+@pytest.mark.parametrize(
+    "changes, precision",
+    [
+        ({}, "float32"),
+        ({"rule": "momentum"}, "float32"),
+        ({"sigma": 1e-4}, "float64"),
+        *(({"rule": rule}, "float64") for rule in ("sign", "keep-if-better")),
+        *(({"rule": "sign", "reading": reading}, "float64") for reading in SMALL_READINGS),
+        ({"rule": "sign", "reading": Reading(1e-3)}, "float32"),
+        ({"rule": "keep-if-better", "reading": Reading(0.0, 8)}, "float32"),
+        ({"rule": "sign", "reading": Reading(1e-3), "sigma": 1e-4}, "float64"),
+    ],
+)
+def test_auto_takes_float32_where_rounding_does_not_count(xor, changes, precision):
+    assert Batch(xor[0], Plan(**changes)).precision == precision
+
+
 @pytest.mark.parametrize("S", [200, 333])
 def test_many_patterns_in_an_evaluation(S):
     rng = np.random.default_rng(4)

@@ -416,8 +416,14 @@ def test_a_spectrum_too_large_to_diagonalise_is_estimated(monkeypatch):
     exact = sims.run_experiment("digits", changes)
     monkeypatch.setattr(spectrum, "EXACT", 100)
     estimated = sims.run_experiment("digits", changes)
-    assert not estimated.eigenvalues["exact"].any() and fact(estimated, "products") < 1000
-    stderr = row_of(estimated, "trace")["stderr"]
+    of_layers = estimated.tables["layers"]["products"].sum()
+    assert not estimated.eigenvalues["exact"].any()
+    assert of_layers < fact(estimated, "products") < of_layers + 1000
+    row = row_of(estimated, "trace")
+    stderr = row["stderr"]
+    # ten probes: Student's quantile of 9 degrees of freedom
+    assert (row["high"] - row["low"]) / (2 * stderr) == pytest.approx(2.262, abs=1e-3)
+    assert np.isnan([row_of(exact, "trace")[end] for end in ("low", "high")]).all()
     assert 0 < abs(fact(estimated, "trace") - fact(exact, "trace")) < 5 * stderr
     np.testing.assert_allclose(
         estimated.extremes["eigenvalue"], exact.extremes["eigenvalue"], rtol=1e-6
@@ -457,17 +463,32 @@ CONVOLUTION = {
 }
 
 
+# all weights of its second level are those of earlier edges: layers 1 and 3 have some
+SHARING = {
+    "study": "spectrum",
+    "network.units": 6,
+    "network.edges": [[0, 3], [1, 3], [2, 3], [3, 4], [2, 4], [4, 5], [2, 5]],
+    "network.tied": [0, 1, 2, 0, 2, 3, 4],
+    "network.outputs": [5],
+    "network.activations": {"5": "linear"},
+}
+
+
 def blocks_of(H, layers):
-    """The blocks of H of each layer, one after the other."""
-    return [H[np.ix_(layers == k, layers == k)] for k in range(1, layers.max() + 1)]
+    """The blocks of H of each layer that has weights, one after the other."""
+    return [H[np.ix_(layers == k, layers == k)] for k in sorted(set(layers.tolist()))]
 
 
-@pytest.mark.parametrize("name, changes", [("xor", {"study": "spectrum"}), ("layers", CONVOLUTION)])
+@pytest.mark.parametrize(
+    "name, changes",
+    [("xor", {"study": "spectrum"}), ("layers", CONVOLUTION), ("dag", SHARING)],
+)
 def test_every_layer_has_the_curvature_of_its_block(name, changes):
     run = sims.run_experiment(name, changes)
     problem = prepare(load_experiment(name, changes))
     found, layers = run.tables["layers"], problem.objective.weight_layers()
     H = blocks_of(problem.objective.hessian(problem.w), layers)
+    assert list(found["layer"]) == sorted(set(layers.tolist()))
     assert list(found["weights"]) == [len(block) for block in H]
     assert found["trace"].to_numpy() == pytest.approx([np.trace(block) for block in H])
     assert found["largest"].to_numpy() == pytest.approx(
@@ -475,6 +496,16 @@ def test_every_layer_has_the_curvature_of_its_block(name, changes):
     )
     assert (found["trace_stderr"] == 0).all()
     assert found["trace"].sum() == pytest.approx(fact(run, "trace"))
+
+
+def test_layers_whose_weights_are_those_of_others_are_left_out_of_estimates_too(monkeypatch):
+    exact = sims.run_experiment("dag", SHARING).tables["layers"]
+    assert list(exact["layer"]) == [1, 3]
+    monkeypatch.setattr(spectrum, "EXACT", 3)
+    found = sims.run_experiment("dag", SHARING).tables["layers"]
+    columns = ["layer", "weights", "trace", "largest"]
+    np.testing.assert_allclose(found[columns], exact[columns], rtol=1e-6, atol=1e-9)
+    assert (found["products"] > 0).all()
 
 
 def test_of_a_single_layer_there_is_no_table_of_layers():
@@ -492,6 +523,7 @@ def test_the_curvature_of_large_layers_is_estimated_and_its_products_are_counted
     for row, block in zip(found.itertuples(), H, strict=True):
         # of 20 weights exactly, of 190 by probes
         assert (row.trace_stderr > 0) == (len(block) > spectrum.LAYER_PROBES)
+        assert np.isinf(row.trace_df) == (row.trace_stderr == 0)
         assert abs(row.trace - np.trace(block)) <= 5 * row.trace_stderr + 1e-9
         assert row.largest == pytest.approx(np.linalg.eigvalsh(block)[-1])
         assert row.residual < 1e-6
@@ -707,7 +739,7 @@ def test_an_interrupted_study_keeps_its_finished_parts_and_rows(
         assert whole.asked > 30
         questions = whole.asked - (25 if name == "uses" else 2)
     if name == "uses" and len(tables) > 2:
-        tables = tables | {"pruning"}
+        tables = tables | {"layers", "pruning"}
     run = sims.run_experiment(name, changes, out=tmp_path / "part", should_stop=Patience(questions))
     assert set(run.tables) == tables and all(len(table) for table in run.tables.values())
     assert run.provenance["status"] == "partial" and "interrupted" in run.provenance["reason"]

@@ -219,6 +219,16 @@ def test_layers_that_are_not_there_are_one_clear_line(tool, layers, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_layer_that_shares_all_its_weights_has_none_to_choose():
+    edges = [(0, 1), (1, 2), (2, 3)]
+    network = DAG(4, edges, [0], [3], tied=[0, 0, 1])
+    objective, w = network.objective(np.ones((2, 1)), np.ones((2, 1))), network.init(0)
+    assert network.weight_layers().tolist() == [1, 3]
+    assert objective.of_layers([3], w).n_weights == 1
+    with pytest.raises(InputError, match="names layer 2, but layers that have weights are 1, 3"):
+        objective.of_layers([2], w)
+
+
 @pytest.mark.parametrize(
     "call, message",
     [

@@ -8,7 +8,7 @@ from scipy.linalg import eigh_tridiagonal
 
 from perturb.checks import integer
 from perturb.curvature.operators import ROUNDING, in_layers, symmetric_operator
-from perturb.curvature.trace import Estimated
+from perturb.curvature.trace import Estimated, mean_of_samples
 from perturb.networks.objective import Array, Objective
 
 
@@ -49,8 +49,7 @@ class Density:
         # q'f(H)q by quadrature, for q of length 1; times n it is x'f(H)x of a sign vector, mean tr
         # f(H)
         each = self.n * (self.weights * f(self.nodes)).sum(1)
-        stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
-        return Estimated(float(each.mean()), stderr, self.n_products)
+        return mean_of_samples(each, self.n_products)
 
     def __call__(self, grid: Array, width: float) -> Array:
         """Density of eigenvalues, of integral 1, on a grid.

@@ -1,15 +1,21 @@
 """Trace and diagonal of the Hessian from random probes, with standard errors, or exactly."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import stdtrit  # Student's t; scipy.stats takes a third of a second to load
 
-from perturb.checks import integer
+from perturb.checks import between_0_and_1, integer
 from perturb.curvature.operators import ROUNDING, in_layers, symmetric_operator
 from perturb.errors import choose
 from perturb.networks.derivatives import HessianOperator
 from perturb.networks.objective import Array, Objective
+
+# if x'Hx differs at all over sign vectors x, it does so from any value for a quarter of them (a
+# polynomial of degree 2 that is not 0): so many that are alike by chance are less likely than 5 %
+ALIKE = 12
 
 
 @dataclass(frozen=True)
@@ -20,13 +26,73 @@ class Estimated:
     ----------
     value : float or array of shape (n,)
     stderr : float or array of shape (n,)
-        Its standard error; NaN if a single sample does not tell.
+        Its standard error; NaN if samples do not tell.
     n_products : int
+    df : float
+        Degrees of freedom of `stderr`: one less than the samples that it was found from, infinite
+        of what is exact; where they are few, an interval is Student's, see `interval`.
+    unknown : tuple of str
+        Why `stderr` is NaN, in sentences without a full stop.
     """
 
     value: Array | float
     stderr: Array | float
     n_products: int
+    df: float = math.inf
+    unknown: tuple[str, ...] = ()
+
+    def interval(self, level: float = 0.95) -> tuple[Array | float, Array | float]:
+        """The confidence interval, by Student's t.
+
+        Parameters
+        ----------
+        level : float
+            Probability, between 0 and 1, that an interval covers what is estimated, where samples
+            scatter about normally, see Notes.
+
+        Returns
+        -------
+        tuple of two floats, or arrays of shape (n,)
+            Lower and upper ends; NaN where `stderr` is.
+
+        Raises
+        ------
+        InputError
+            For another level.
+
+        Notes
+        -----
+        Samples scatter normally where many eigenvalues make them. Measured, 500 seeds a setting:
+        95 % intervals of traces cover 0.90 to 0.98, from 4 products on (1.96 standard errors: 0.66
+        to 0.95). Of few large eigenvalues that no Q has taken out they cover less: 0.82 to 0.94 of
+        five, 0.84 to 0.90 of a single one.
+
+        References
+        ----------
+        Student, The probable error of a mean, Biometrika 6 (1908) 1-25.
+
+        Examples
+        --------
+        >>> from perturb.curvature import Estimated
+        >>> low, high = Estimated(3.0, 0.1, n_products=4, df=1).interval()
+        >>> round(low, 2), round(high, 2)
+        (1.73, 4.27)
+        """
+        between_0_and_1("level", level)
+        # two-sided: (1 - level)/2 lies beyond either end
+        half = float(stdtrit(self.df, (1 + level) / 2)) * self.stderr
+        return self.value - half, self.value + half
+
+
+def mean_of_samples(each: Array, n_products: int, exact: float = 0.0) -> Estimated:
+    """exact + the mean over the last axis of samples (m,) or (n, m)."""
+    m, mean = each.shape[-1], each.mean(-1)
+    value = mean if mean.ndim else exact + float(mean)
+    if m < 2:
+        alone = ("a single probe tells no standard error: use more",)
+        return Estimated(value, value * math.nan, n_products, math.nan, alone)
+    stderr = each.std(-1, ddof=1) / math.sqrt(m)
+    return Estimated(value, stderr if mean.ndim else float(stderr), n_products, m - 1.0)
 
 
 def trace(
@@ -55,7 +121,8 @@ def trace(
     Returns
     -------
     Estimated
-        Its standard error is of the random part.
+        Its standard error is of the random part, and not known from fewer than 12 probes of it that
+        are all alike, of which chance may be the cause.
 
     Raises
     ------
@@ -73,6 +140,10 @@ def trace(
     of |R|^2/(probes - 2 r), made of the same products, falls. All are unbiased, as Q does not
     depend on the probes of the rest. From probes = n on "auto" is exact, from n products.
 
+    Degrees of freedom are one less than the probes of the rest; few products leave 1, and of a
+    spectrum that decays fast "auto" leaves few of many. Student's 95 % intervals (`interval`) then
+    reach 12.7 standard errors.
+
     References
     ----------
     Hutchinson 1990; Meyer, Musco, Musco and Woodruff 2021 (Hutch++); Persson, Cortinovis and
@@ -84,7 +155,7 @@ def trace(
     >>> from perturb import MLP, curvature
     >>> objective = MLP([2, 2]).objective(np.eye(2), np.eye(2))
     >>> curvature.trace(objective, np.zeros(6))
-    Estimated(value=4.0, stderr=0.0, n_products=6)
+    Estimated(value=4.0, stderr=0.0, n_products=6, df=inf, unknown=())
     """
     objective, w = in_layers(objective, w, layers)
     choose("method", method, dict.fromkeys(("auto", "hutch++", "hutchinson")))
@@ -110,8 +181,17 @@ def trace(
     G -= Q @ (Q.T @ G)
     # Hutchinson: x'Hx has the mean tr H, for <x x'> = 1
     each = (G * (H @ G)).sum(0)
-    stderr = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else float("nan")
-    return Estimated(exact + float(each.mean()), stderr, H.n_products)
+    found = mean_of_samples(each, H.n_products, exact)
+    size = float(np.abs(each).max())
+    # of an H that Q holds entirely no more than rounding is left, if that
+    held = Q.shape[1] > 0 and size <= ROUNDING * abs(exact)
+    if 2 <= len(each) < ALIKE and np.ptp(each) <= ROUNDING * size and not held:
+        alike = (
+            f"{len(each)} probes are alike, by chance or because H is diagonal: use at least"
+            f" {ALIKE}, or as many as there are weights"
+        )
+        return replace(found, stderr=math.nan, df=math.nan, unknown=(alike,))
+    return found
 
 
 def _dominant(H: HessianOperator, probes: int, rng: np.random.Generator) -> tuple[Array, float]:
@@ -211,5 +291,4 @@ def diagonal(
     x = np.random.Generator(np.random.Philox(seed)).choice([-1.0, 1.0], (n, probes))
     # x_i (Hx)_i = H_ii + sum_{j != i} H_ij x_i x_j, whose last term has mean 0
     each = x * (H @ x)
-    stderr = each.std(1, ddof=1) / np.sqrt(probes) if probes > 1 else np.full(n, np.nan)
-    return Estimated(each.mean(1), stderr, H.n_products)
+    return mean_of_samples(each, H.n_products)

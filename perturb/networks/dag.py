@@ -172,7 +172,7 @@ class DAG:
     def weight_layers(self) -> Array:
         """The level of the neuron that each weight leads to, from 1, an int array (n,).
 
-        Of a tied weight, that of its first edge.
+        Of a tied weight, that of its first edge: a level that shares all its weights has none.
         """
         return self.levels[self.weight_units()[1]]
 

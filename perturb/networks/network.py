@@ -22,7 +22,8 @@ class Network(Protocol):
 
     def weight_layers(self) -> Array:
         """The layer each weight belongs to, an int array (n,), from 1: layers that have weights are
-        numbered from the inputs on. 0 of a network that has no layers.
+        numbered from the inputs on. 0 of a network that has no layers. A number may be missing:
+        of a layer that shares all its weights with earlier ones.
         """
 
     @property

@@ -31,8 +31,8 @@ def weights_of_layers(name: str, layers: object, of_weights: Array) -> Array:
     """The numbers of the weights of some layers, in their order, or InputError; of_weights (n,):
     the layer of each, from 1.
     """
-    last = int(of_weights.max(initial=0))
-    if not last:
+    numbers = np.unique(of_weights[of_weights > 0]).tolist()
+    if not numbers:
         raise InputError(
             f"{name} = {cut(str(layers), 60)} but the network has no layers: leave it out"
         )
@@ -41,10 +41,13 @@ def weights_of_layers(name: str, layers: object, of_weights: Array) -> Array:
         raise InputError(
             f"{name} = {cut(str(layers), 60)} must be a list of at least one layer number"
         )
-    wrong = [int(layer) for layer in chosen if not 1 <= layer <= last]
+    wrong = [int(layer) for layer in chosen if layer not in numbers]
     if wrong:
+        first, last = numbers[0], numbers[-1]
+        gaps = len(numbers) <= last - first
+        among = ", ".join(map(str, numbers)) if gaps else f"{first} to {last}"
         raise InputError(
-            f"{name} names layer {wrong[0]}, but layers that have weights are 1 to {last}"
+            f"{name} names layer {wrong[0]}, but layers that have weights are {cut(among, 60)}"
         )
     if len(set(chosen.tolist())) < len(chosen):
         raise InputError(f"{name} = {cut(str(layers), 60)} names a layer twice: name it once")

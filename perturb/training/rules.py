@@ -87,8 +87,9 @@ def _newton_mean(x: Inputs) -> Array:
 class Rule(NamedTuple):
     """A rule of learning: what it does; the function of `Inputs` that gives the changes (R, n); the
     z = Hv that it needs: none (""), that of random "signs" v from the trials that g is from, or
-    "products" Hp from trials of its own; its kind in the kernel of updates, or -1; and what it
-    remembers between updates, (name, axes of length n).
+    "products" Hp from trials of its own; its kind in the kernel of updates, or -1; what it
+    remembers between updates, (name, axes of length n); and whether a step is of the same length
+    however small g or dE is, of which it takes the sign.
     """
 
     meaning: str
@@ -96,6 +97,7 @@ class Rule(NamedTuple):
     z: str = ""
     kind: int = -1
     memory: tuple[tuple[str, int], ...] = ()
+    by_sign: bool = False
 
     @property
     def local(self) -> bool:
@@ -108,11 +110,12 @@ RULES = {
     "momentum": Rule(
         "m := mu m + g, w -= eta m", _compiled(MOMENTUM), kind=MOMENTUM, memory=(("m", 1),)
     ),
-    "sign": Rule("w -= eta sign(g)", _compiled(SIGN), kind=SIGN),
+    "sign": Rule("w -= eta sign(g)", _compiled(SIGN), kind=SIGN, by_sign=True),
     "keep-if-better": Rule(
         "w += eta D where the trial's dE < 0, else nothing (Koosh & Goodman 2002, eta = 1)",
         _compiled(KEEP),
         kind=KEEP,
+        by_sign=True,
     ),
     "diagonal": Rule(
         "w -= eta g / (|h| + damping), h_i a running mean of v_i z_i over random signs v: the"

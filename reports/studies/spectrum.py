@@ -36,6 +36,10 @@ BLOCKS = {
     "weights": Column("how many weights it has", integer),
     "trace": Column("trace of its block of H: of its weights alone, the others held"),
     "trace_stderr": Column("standard error of that; 0 = exact"),
+    "trace_df": Column(
+        "degrees of freedom of trace_stderr: an interval takes Student's quantile where they are"
+        " few; inf where exact"
+    ),
     "largest": Column("largest eigenvalue of that block; empty = has not converged", EIGENVALUE),
     "residual": Column("|H x - lambda x| of its vector x; 0 = diagonalised", RESIDUAL),
     "products": Column("Hessian-vector products that the row took", integer),

@@ -194,8 +194,8 @@ class Run(Table):
     precision: Literal["float64", "float32", "auto"] = Field(
         "float64",
         description=(
-            "of errors in batches; float32 is several times faster, auto takes it where rounding"
-            " does not count"
+            "of errors in batches, of estimates; float32 is several times faster, auto takes it"
+            " where rounding does not count, as a training always does: not for exact signs of dE"
         ),
     )
     fidelity: Literal["event", "batch", "auto"] = Field(

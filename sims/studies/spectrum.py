@@ -8,6 +8,7 @@ from pydantic import Field
 
 from hardware.config import Table
 from perturb import curvature
+from perturb.curvature import Estimated
 from perturb.networks.objective import Objective
 from reports.studies.spectrum import BLOCKS
 from sims.experiment.schema import Setup
@@ -69,8 +70,8 @@ def spectrum(
         # a whole Hessian costs as much as n products
         used = n
 
-        def over_all(f: Callable[[Array], Array]) -> tuple[float, float]:
-            return float(f(values).sum()), 0.0
+        def over_all(f: Callable[[Array], Array]) -> Estimated:
+            return Estimated(float(f(values).sum()), 0.0, 0)
 
     else:
         density = curvature.spectral_density(objective, w, options.probes, options.steps)
@@ -83,9 +84,7 @@ def spectrum(
             {"eigenvalue": density.nodes.ravel(), "weight": weights, "exact": False}
         )
 
-        def over_all(f: Callable[[Array], Array]) -> tuple[float, float]:
-            estimated = density.integrate(f)
-            return float(estimated.value), float(estimated.stderr)
+        over_all = density.integrate
 
     # no eigenpair has converged: the ends of the density stand in
     found = found or _ends(
@@ -102,7 +101,7 @@ def spectrum(
 
     layers = objective.weight_layers()
     # of a single layer it would be all of this again
-    if layers.max() > 1:
+    if len(np.unique(layers)) > 1:
         rows = blocks(H, layers) if n <= EXACT else estimated_blocks(objective, w, layers)
         table = pd.DataFrame()
         for table in rows:
@@ -118,10 +117,10 @@ def blocks(H: Array, layers: Array) -> Iterator[pd.DataFrame]:
     layers: the layer of each weight, see `Objective.weight_layers`.
     """
     rows = []
-    for layer in range(1, layers.max() + 1):
+    for layer in np.unique(layers).tolist():
         own = np.flatnonzero(layers == layer)
         values = np.linalg.eigvalsh(H[np.ix_(own, own)])
-        rows.append((layer, own.size, float(values.sum()), 0.0, float(values[-1]), 0.0, 0))
+        rows.append((layer, own.size, float(values.sum()), 0.0, np.inf, float(values[-1]), 0.0, 0))
     yield pd.DataFrame(rows, columns=list(BLOCKS))
 
 
@@ -130,19 +129,20 @@ def estimated_blocks(objective: Objective, w: Array, layers: Array) -> Iterator[
     eigenvalue by Lanczos, NaN if that has not converged.
     """
     rows = []
-    for layer in range(1, layers.max() + 1):
+    for layer in np.unique(layers).tolist():
         own = objective.of_layers([layer], w)
         at = w[layers == layer]
         trace = curvature.trace(own, at, LAYER_PROBES)
         top = curvature.eigenpairs(own, at, 1, "largest")
         largest = (top.values[-1], top.residuals[-1]) if top.values.size else (np.nan, np.nan)
         used = trace.n_products + top.n_products
-        rows.append((layer, at.size, float(trace.value), float(trace.stderr), *largest, used))
+        estimated = (float(trace.value), float(trace.stderr), trace.df)
+        rows.append((layer, at.size, *estimated, *largest, used))
         yield pd.DataFrame(rows, columns=list(BLOCKS))
 
 
 def _facts_of_all(
-    over_all: Callable[[Callable[[Array], Array]], tuple[float, float]],
+    over_all: Callable[[Callable[[Array], Array]], Estimated],
     n: int,
     near: float,
     stable: float,
@@ -150,20 +150,23 @@ def _facts_of_all(
     """Facts of the whole spectrum. over_all: the sum of a function over the n eigenvalues, with its
     standard error; near: up to which one is near zero.
     """
-    total, stderr = over_all(lambda x: x)
+    total = over_all(lambda x: x)
     # any sum over eigenvalues, exactly or by quadrature: the two ways differ in nothing else
-    positive, positive_stderr = over_all(lambda x: np.maximum(x, 0.0))
+    positive = over_all(lambda x: np.maximum(x, 0.0))
     negative = over_all(lambda x: (x < -near) / n)
     near_zero = over_all(lambda x: (np.abs(x) <= near) / n)
     about = f"{NEAR_ZERO:g} of the largest |eigenvalue|"
+    trace = float(total.value)
+    # Student's interval, of few probes; none of what is exact
+    low, high = map(float, total.interval()) if total.stderr else (np.nan, np.nan)
     return [
-        Fact("trace", total, "tr H, the sum of all", stderr=stderr),
+        _sum("trace", total, "tr H, the sum of all")._replace(low=low, high=high),
         _share("share_negative", negative, f"clearly below zero, by {about}"),
         _share("share_near_zero", near_zero, f"within {about}"),
-        Fact("positive", positive, "sum of the positive eigenvalues", stderr=positive_stderr),
+        _sum("positive", positive, "sum of the positive eigenvalues"),
         Fact(
             "2/tr H",
-            2 / total if total > 0 else np.inf,
+            2 / trace if trace > 0 else np.inf,
             "learning by weight perturbation, a trial per update, diverges above this rate"
             " if no eigenvalue is negative",
         ),
@@ -176,8 +179,13 @@ def _facts_of_all(
     ]
 
 
-def _share(measure: str, found: tuple[float, float], where: str) -> Fact:
-    return Fact(measure, found[0], f"share of eigenvalues {where}", unit="share", stderr=found[1])
+def _share(measure: str, found: Estimated, where: str) -> Fact:
+    # no interval: nodes stand for eigenvalues that lie beyond the limit, too
+    return _sum(measure, found, f"share of eigenvalues {where}")._replace(unit="share")
+
+
+def _sum(measure: str, found: Estimated, meaning: str) -> Fact:
+    return Fact(measure, float(found.value), meaning, stderr=float(found.stderr))
 
 
 def _ends(values: Array, doubt: str) -> list[Fact]:

@@ -133,7 +133,7 @@ def uses(experiment: Setup, problem: Problem, progress: Progress, should_stop: S
     values, vectors = np.linalg.eigh(H)
     yield "eigenvalues", pd.DataFrame({"eigenvalue": values, "weight": 1 / w.size, "exact": True})
     layers = objective.weight_layers()
-    if layers.max() > 1:
+    if len(np.unique(layers)) > 1:
         yield from (("layers", table) for table in blocks(H, layers))
     found += _facts_of_minimum(problem, objective, minimum, values, vectors[:, -1])
     yield "modes", time_constants(objective, minimum, values, vectors)
