@@ -203,13 +203,16 @@ def test_the_way_from_data_and_a_chip_to_a_decision(command):
         "report",
         "run",
         "compare",
+        "dies",
     ]
     for words in COMMANDS:
         status, out, err = command(*words)
         assert status == 0, (words, err)
         if words[0] == "new":
             small()
-    assert "runs/cheaper" in out
+        if words[0] == "compare":
+            assert "runs/cheaper" in out
+    assert "solve at least 100% of the starts" in out
 
 
 def test_a_chip_or_a_device_is_told_from_an_experiment(command):
