@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from shown import tables_of, texts_of
 from sweeping import ROOT
 
 import reports
@@ -440,11 +441,11 @@ def test_how_many_runs_met_takes_and_how_many_repeats_would_tell():
             values = [1.0] * 15 + [1 - misses / 5]
             # the looks before see runs that all do it: these are too few to tell
             assert judged(values, SOLVED, level).status == status
-        assert met_takes([length], SOLVED).endswith("met takes all 80 runs at that number")
+        assert met_takes([length], SOLVED).endswith("runs each, met takes all 80 runs")
     more = SOLVED._replace(looks=looks_up_to(64, 1))
     assert met_takes([9], more) == (
-        f"64 repeats of 5: met takes at least {320 - most_misses(9, more)} of 320 runs at that"
-        " number"
+        "after 64 repeats of 5 runs each, met takes at least"
+        f" {320 - most_misses(9, more)} of 320 runs"
     )
     rare = more._replace(wanted=Wanted("diverged", False, 0.1))
     assert f"at most {most_misses(9, rare)} of 320 runs" in met_takes([9], rare)
@@ -494,7 +495,10 @@ def test_what_is_undecided_together_is_not_called_not_met(undecided_together, co
         " within noise of it, taken as not met (0.988 ["
     )
     assert "with another --out, would tell if it stays 0.9875; tightened by" in sentence
-    assert "met takes all 80 runs at that number" in flat
+    assert "met takes all 80 runs" in flat
+    # the table, too, says what the next value is
+    header, rows = texts_of(tables_of(reports.load("out"))[0])
+    assert [row[header.index("next is")] for row in rows] == ["not met", "not met"]
     # beforehand, too; and how many repeats it may take
     assert "then of all keys together at most" in err and "met takes all 80 runs" in err
     begin, most = err.split("some ")[1].split(" repeats in all")[0].split(" to ")

@@ -127,14 +127,15 @@ def _alone_table(frames: Frames, rows: pd.DataFrame) -> Table:
         "met": named("met with", digits),
         "repeats": SUMMARY["repeats"],
         "next": SUMMARY["next"],
-        "unmet": named("not met with", digits),
+        "next_status": named("next is"),
+        "unmet": named("found there", digits),
         "next_repeats": named("repeats there", integer),
         "meaning": SUMMARY["meaning"],
     }
     note = (
         f"least demanding value at which mean {wanted_of(frames)} is met, one step before the next"
-        " at which it is not; means [confidence intervals that decided]; each search errs with a"
-        f" probability of at most {100 * (1 - CONFIDENCE):.0f} %"
+        f" at which it is not, or {UNDECIDED}; means [confidence intervals that decided]; each"
+        f" search errs with a probability of at most {100 * (1 - CONFIDENCE):.0f} %"
     )
     if takes := met_takes([*_lengths(frames).values()], Condition.from_plan(frames.provenance)):
         note += f"; {takes}"
@@ -301,7 +302,7 @@ def figures(frames: Frames) -> dict[str, Drawn]:
                 _against(frames, key, part),
                 (
                     "Means at the values that were judged, with the confidence intervals that"
-                    " decided; full: met, empty: not. Dotted: what is wanted."
+                    f" decided; full: met, empty: not, or {UNDECIDED}. Dotted: what is wanted."
                 ),
             )
     return found
@@ -324,6 +325,9 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
         if off.any():
             ticks = _ticks(positive) if wide else sorted({*positive.tolist()})
             axis.set_xticks([*ticks, place], [*(f"{tick:g}" for tick in ticks), "off"])
+    elif not wide and (part[key] % 1 == 0).all():
+        # whole numbers, such as bits
+        axis.set_xticks(sorted({*part[key].tolist()}))
     # in equal steps where values go by factors, with 0, of what is off, beside them
     elif wide:
         if off.any():

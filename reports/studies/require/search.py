@@ -254,12 +254,14 @@ def met_takes(lengths: Sequence[int], condition: Condition) -> str:
     n = condition.looks[-1] * condition.runs
     misses = sorted({max(most_misses(length, condition), 0) for length in lengths})
     # intervals of longer searches are wider
-    counts = " to ".join(f"{n - most:,}" for most in reversed(misses))
-    if not condition.wanted.met(np.array(1.0)):
-        counts = f"at most {' to '.join(map(str, misses))} of {n:,} runs"
+    if condition.wanted.met(np.array(1.0)):
+        counts = " to ".join(f"{n - most:,}" for most in reversed(misses))
+        takes = f"all {n:,}" if misses == [0] else f"at least {counts} of {n:,}"
     else:
-        counts = f"all {n:,} runs" if misses == [0] else f"at least {counts} of {n:,} runs"
-    return f"{condition.looks[-1]} repeats of {condition.runs}: met takes {counts} at that number"
+        takes = f"at most {' to '.join(map(str, misses))} of {n:,}"
+    return (
+        f"after {condition.looks[-1]} repeats of {condition.runs} runs each, met takes {takes} runs"
+    )
 
 
 class Search(NamedTuple):
