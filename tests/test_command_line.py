@@ -289,7 +289,7 @@ def test_a_log_that_cannot_be_written_is_one_line_before_anything_runs(command):
 
 COMPLETED = {
     "ru": ["run"],
-    "run dig": ["digits", "digits-learning"],
+    "run dig": ["digits", "digits-array-learning", "digits-learning"],
     "run nothing-of-that-name": [],
     "run xor --qu": ["--quiet"],
     "list c": ["chips", "codes"],
