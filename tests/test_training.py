@@ -430,6 +430,7 @@ def test_advice_says_what_goes_together_and_none_against_what_new_proposes():
     other = learn(**{**of, key: fewer}).advice.set_index("setting").loc["training.eta", "advised"]
     said = float(ideal["why"].split("is advised is ")[1].split()[0])
     assert said == pytest.approx(rate / other, rel=0.2)
+    assert pulsed["bound"] == "" and ideal["bound"] == "at most"
     assert pulsed["advised"] == 64 and "beyond, as here" in pulsed["why"] and not pulsed["mind"]
     assert "with 64 trials per update" in rows["ideal"].loc["training.eta", "why"]
 

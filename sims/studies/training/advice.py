@@ -125,7 +125,8 @@ def _averaging_advice(plan: Plan, limits: Limits, n: int, pulsed: bool) -> Itera
         slower = averaging_gain(H, K) / averaging_gain(H, fewer)
         why += f"; with {fewer} trials the rate that is advised is {slower:.2g} times lower"
     too_many = K > 4 * most and not pulsed
-    yield Advised("training.trials_per_update", float(K), fewer, too_many, why, "at most")
+    bound = "" if pulsed else "at most"
+    yield Advised("training.trials_per_update", float(K), fewer, too_many, why, bound)
 
 
 def _error_unit_advice(
