@@ -100,6 +100,8 @@ def _rate_advice(plan: Plan, limits: Limits) -> Iterator[Advised]:
         )
         if plan.trials_per_update > 1:
             why += f"; with {plan.trials_per_update} trials per update, with fewer it is lower"
+        if plan.first_rate < limits.eta / 2:
+            why += "; a lower one, as in use, is slower and ends in less noise"
         if over:
             why += ": it is exceeded, and the error may grow, unless E has an upper bound"
         yield Advised("training.eta", plan.first_rate, limits.eta / 2, over, why)
