@@ -1,5 +1,6 @@
 """Two stored runs, or two sweeps, side by side."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,16 @@ import pandas as pd
 from perturb.errors import InputError
 from reports.columns import Table, named
 from reports.differences import differing, settings_table
-from reports.formats import Estimate, Format, edge_value, fixed, number
+from reports.formats import (
+    Estimate,
+    Format,
+    Quantity,
+    edge_value,
+    fixed,
+    joules,
+    number,
+    seconds,
+)
 from reports.frames import Frames
 from reports.json_text import table_data
 from reports.statistics import IDENTITY, difference, values
@@ -23,6 +33,8 @@ if TYPE_CHECKING:
 
 
 OF_THIS_COMPUTER = ["wall_time_s", "trials_per_s"]  # differ between equal runs
+ALIKE = "The results are the same, to the last bit."
+CLEAR = 3.0  # standard errors: of some thirty differences hardly one is that by chance
 SPENT = ("evaluations", "chip_time_s", "energy_j")  # compared of every study that has them
 
 
@@ -44,9 +56,13 @@ def compare(a: Frames, b: Frames) -> tuple[list[str], list[Table]]:
             " side by side"
         )
     sentences = [_equality(a, b)]
+    alike = sentences == [ALIKE]
     settings = differing((a, b), "AB")
     tables = [settings_table(settings)] if len(settings) else []
     tables += _sweeps(a, b, sentences) if a.means is not None else _runs(a, b, sentences)
+    # what counts comes last, where it is read
+    if not alike:
+        sentences += _what_counts(a, b)
     return sentences, tables
 
 
@@ -57,7 +73,7 @@ def _equality(a: Frames, b: Frames) -> str:
     )
     # as texts: NaN equals NaN, and a number all of its digits
     if list(one.columns) == list(other.columns) and one.astype(str).equals(other.astype(str)):
-        return "The results are the same, to the last bit."
+        return ALIKE
     if len(one) == len(other):
         return "The results differ."
     return f"The results differ: A has {len(one)} rows and B has {len(other)}."
@@ -81,6 +97,50 @@ def _runs(a: Frames, b: Frames, sentences: list[str]) -> list[Table]:
             columns |= {f"{name}_{of}": named(f"{called} {of}", digits, column.unit) for of in "AB"}
     names = [_label(a, row, identity) for row in both.to_dict("records")]
     return [Table("A and B", _directories(a, b), both.assign(of=names), columns)]
+
+
+def _what_counts(a: Frames, b: Frames) -> list[str]:
+    """How good both are, and what they take to the goal, in a sentence per design that both have;
+    nothing of sweeps, and of what does not learn.
+    """
+    # of estimates theory alone knows what they take to a goal
+    if a.view.designs is None or a.means is not None or not {"learning", "runs"} & set(a.tables):
+        return []
+    try:
+        one, other = (of.view.designs(of, None) for of in (a, b) if of.view.designs)
+    except InputError:
+        # the exact gradient alone takes no chip time
+        return []
+    if (one.measure, one.goal) != (other.measure, other.goal):
+        return [f"Their goals differ: A is to reach {one.goal}, B {other.goal}."]
+    found = []
+    others = {design.name: design for design in other.designs}
+    for design in one.designs:
+        if (beside := others.get(design.name)) is None:
+            continue
+        parts = [
+            f"{called} {_both(getattr(design, name), getattr(beside, name), format)}"
+            for name, called, format in (
+                ("quality", one.measure, number),
+                ("time_s", "chip time", seconds),
+                ("energy_j", "energy", joules),
+            )
+        ]
+        named_ = f"{design.name}: " if design.name else ""
+        found.append(f"{named_}{parts[0]}; to {one.goal}, first seen: {parts[1]}, {parts[2]}.")
+    return found
+
+
+def _both(a: Estimate, b: Estimate, format: Format) -> str:
+    """A and B, and whether their difference is more than chance."""
+    text = f"A {a.text(format)}, B {b.text(format)}"
+    if a.value == b.value or not (math.isfinite(a.value) and math.isfinite(b.value)):
+        return text
+    # NaN, of an interval that is not known, compares as false
+    if not (a.low <= a.high and b.low <= b.high):
+        return f"{text} (whether by chance is not known)"
+    apart = a.high < b.low or b.high < a.low
+    return f"{text} ({'their intervals are apart' if apart else 'which may be chance'})"
 
 
 def _directories(a: Frames, b: Frames) -> str:
@@ -110,22 +170,58 @@ def _facts(a: Frames, b: Frames, sentences: list[str]) -> Table:
     # of runs that all ended alike the error is not known: that of the others alone would say too
     # much
     error = error.where((both["stderr_A"] > 0) == (both["stderr_B"] > 0))
+    # none where both are exact
+    errors = gap / error.where(error > 0)
+    units = both["unit_A"]
     rows = both.assign(
         fact=[a.fact_name(row) for row in both.to_dict("records")],
         difference=gap,
-        # none where both are exact
-        errors=gap / error.where(error > 0),
-        unit=both["unit_A"],
+        **{
+            name: pd.Series(list(map(Quantity, values, units)), both.index, object)
+            for name, values in (("A", both["value_A"]), ("B", both["value_B"]), ("gap", gap))
+        },
+        errors=errors,
+        is_=[_judged(*each) for each in zip(gap, errors, strict=True)],
+        unit=units,
+        # those of times and energies stand beside their numbers
+        other_unit=units.where(~units.isin(["s", "J"]), ""),
     )
+    # what does not learn on the chip, such as the exact gradient, may be the same in both
+    same = (gap == 0).groupby(both["subject"].astype(str)).transform("all")
+    # where all is the same nothing is left out
+    same &= (both["subject"] != "") & (not same.all())
+    for subject in dict.fromkeys(both.loc[same, "subject"]):
+        called = a.view.called(a, "", (subject,))
+        count = int((both["subject"] == subject).sum())
+        sentences.append(f"{called}: all {count} facts are the same in both, and left out.")
     columns = {
         "fact": named("fact"),
-        "value_A": named("A"),
-        "value_B": named("B"),
-        "difference": named("B - A"),
+        "A": named("A"),
+        "B": named("B"),
+        "gap": named("B - A"),
         "errors": named("in standard errors", partial(fixed, spec=".1f")),
-        "unit": named("unit"),
+        "is_": named("which is"),
+        "other_unit": named("unit"),
     }
-    return Table("A and B", _directories(a, b), rows, columns)
+    # numbers stay numbers
+    records = ("fact", "value_A", "value_B", "difference", "errors", "is_", "unit")
+    return Table(
+        "A and B",
+        _directories(a, b),
+        rows[~same],
+        columns,
+        records={name: columns.get(name, named(name)) for name in records},
+    )
+
+
+def _judged(gap: float, errors: float) -> str:
+    """What a difference is, of so many standard errors."""
+    if gap == 0:
+        return "the same"
+    # NaN: of a median, or of runs that all ended alike
+    if math.isnan(errors):
+        return "not known"
+    return "clear" if abs(errors) >= CLEAR else "maybe chance"
 
 
 def _one_chip(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

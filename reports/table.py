@@ -260,4 +260,7 @@ def facts_table(frames: Frames, rows: pd.DataFrame, title: str, note: str) -> Ta
         "amount": facts["value"]._replace(heading="value"),
         "error_bar": ERROR_BAR,
     }
+    # NaN, of no interval, compares as false
+    if (rows["low"] <= rows["high"]).any():
+        columns["error_bar"] = named("standard error [95 % interval]")
     return Table(title, note, frame, columns, explained="meaning", records=facts)

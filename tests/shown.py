@@ -39,6 +39,11 @@ def fact(run, measure, subject=""):
     return float(row_of(run, measure, subject)["value"])
 
 
+def frames_of(run):
+    """The frames of a run that is not stored."""
+    return of_run(Path(), run.tables, run.experiment.model_dump(), run.provenance)
+
+
 def spoken(run):
     """The verdicts on a run that is not stored."""
-    return verdicts_of(of_run(Path(), run.tables, run.experiment.model_dump(), run.provenance))
+    return verdicts_of(frames_of(run))

@@ -13,8 +13,10 @@ from shown import tables_of, texts_of
 import reports
 import sims
 from perturb import InputError
+from reports import compare as comparison
 from reports.compare import _facts
 from reports.compare import compare as beside
+from reports.formats import Estimate, number
 from reports.store.sweep_database import Outcome
 from sims.sweeps import cell as cells
 
@@ -48,7 +50,7 @@ def side_by_side(runs, a, b):
 @pytest.mark.slow
 def test_two_runs_differ_where_their_settings_do(runs):
     sentences, tables = side_by_side(runs, "a", "b")
-    assert sentences == ["The results differ."]
+    assert sentences[0] == "The results differ."
     assert tables["What was set differently"][1] == [
         [NOISE, "0.0", "0.01"],
         ["chip.bus.latency_ns", "100", "300"],
@@ -98,9 +100,8 @@ def test_the_chip_in_batches_is_set_beside_the_chip_by_events(tmp_path):
         )
     sentences, tables = beside(reports.load(tmp_path / "batch"), reports.load(tmp_path / "event"))
     facts = {row[0]: row[3] for row in texts_of(tables[-1])[1]}
-    assert len(sentences) == 1 and texts_of(tables[0])[1] == [
-        ["training.source", '"batch"', '"event"']
-    ]
+    assert len(sentences) == 2 and sentences[1].startswith("share of runs solved A 0 ")
+    assert texts_of(tables[0])[1] == [["training.source", '"batch"', '"event"']]
     assert facts["chip: error"] == facts["chip: gap to exact"] == "0"
 
 
@@ -274,3 +275,56 @@ def test_no_standard_errors_are_told_where_all_runs_of_one_ended_alike(alike, ot
 
     table = _facts(run(1.0, alike), run(0.9, other), [])
     assert np.isfinite(table.frame["errors"]).tolist() == [told]
+
+
+def test_two_trainings_end_with_what_counts_and_leave_out_what_is_the_same(tmp_path):
+    small = {
+        "training.updates": 1000,
+        "training.runs": 8,
+        "training.goal": 0.1,
+        "training.compare_with": [],
+        "chip.energy.static_w": 1e-3,
+    }
+    for name, bits in (("a", 8), ("b", 6)):
+        settings = {**small, "chip.error_unit.bits": bits}
+        sims.run_experiment("xor-learning", settings, out=tmp_path / name)
+    a, b = reports.load(tmp_path / "a"), reports.load(tmp_path / "b")
+    sentences, tables = beside(a, b)
+    exact = (a.summary["subject"] == "exact").sum()
+    assert f"exact gradient: all {exact} facts are the same in both, and left out." in sentences
+    header, rows = texts_of(tables[-1])
+    assert not any(row[0].startswith("exact gradient") for row in rows)
+    found = {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+    assert found["chip: energy"]["A"].split()[1] in ("uJ", "nJ", "mJ")
+    # a mean of runs has a standard error, a median none
+    for row in found.values():
+        errors, says = row["in standard errors"], row["which is"]
+        if row["B - A"] in ("0", "0 s", "0 J"):
+            assert says == "the same"
+        elif errors == "-":
+            assert says == "not known"
+        else:
+            assert says == ("clear" if abs(float(errors)) >= 3 else "maybe chance")
+    assert {"not known", "the same"} <= {row["which is"] for row in found.values()}
+    last = sentences[-1]
+    assert "; to error <= 0.1, first seen: chip time A " in last and ", energy A " in last
+    # numbers stay numbers for programs
+    rows = {
+        (row["fact"]): row for row in tables[-1].frame[list(tables[-1].records)].to_dict("records")
+    }
+    assert rows["chip: energy"]["value_A"] == a.fact("energy", "batch")
+    assert rows["chip: energy"]["unit"] == "J"
+
+
+def test_whether_a_difference_is_more_than_chance():
+    apart = comparison._both(
+        Estimate(1.0, low=0.9, high=1.1), Estimate(2.0, low=1.5, high=3), number
+    )
+    assert apart == "A 1 [0.9, 1.1], B 2 [1.5, 3] (their intervals are apart)"
+    near = comparison._both(
+        Estimate(1.0, low=0.9, high=1.6), Estimate(2.0, low=1.5, high=3), number
+    )
+    assert near.endswith("(which may be chance)")
+    unknown = comparison._both(Estimate(1.0), Estimate(2.0, low=1.5, high=3), number)
+    assert unknown.endswith("(whether by chance is not known)")
+    assert comparison._both(Estimate(1.0), Estimate(1.0), number) == "A 1, B 1"

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from shown import fact, row_of, spoken, tables_of, texts_of
+from shown import fact, frames_of, row_of, spoken, tables_of, texts_of
 
 import sims
 from hardware.params import marked
 from perturb import InputError
 from reports import vocabulary
 from reports.loading import of_run
-from reports.studies import learning_ablation
+from reports.studies import learning_ablation, learning_dies
+from reports.studies.crossed import at_the_end, gain
 from sims.experiment.loading import load_experiment
 from sims.problem import prepare
 from sims.studies.learning_ablation import BESIDE_OTHERS, SELDOM
@@ -391,3 +392,105 @@ def test_event_by_event_as_in_batches():
     for of in ("error", "die", "run_seed", "chip_time_s"):
         own, other = (run.runs[run.runs["chip"] == "design"][of] for run in (batch, event))
         np.testing.assert_allclose(own, other, rtol=1e-9)
+
+
+def test_what_an_ideal_chip_ends_better_with_is_said_of_dies_too():
+    rows = {
+        (name, measure): {"value": value, "stderr": stderr}
+        for name, measure, value, stderr in (
+            (vocabulary.DESIGN, "error", 0.229, 0.001),
+            (vocabulary.IDEAL, "error", 0.168, 0.001),
+            (vocabulary.DESIGN, "test_accuracy", 0.892, 0.0013),
+            (vocabulary.IDEAL, "test_accuracy", 0.907, 0.0012),
+            (vocabulary.DESIGN, "accuracy", 0.92, 0.01),  # not sure
+            (vocabulary.IDEAL, "accuracy", 0.93, 0.01),
+        )
+    }
+    said = at_the_end(rows, "design", "ideal", ["test_accuracy", "accuracy", "error", "other"])
+    assert said == (
+        "test accuracy 0.907 instead of 0.892, 8.5 standard errors apart and error 0.168 instead of"
+        " 0.229, 43.1 standard errors apart"
+    )
+    # turned round, it is better at nothing
+    assert at_the_end(rows, "ideal", "design", ["test_accuracy", "error"]) == ""
+
+
+def test_what_takes_more_is_said_to_cost_it():
+    assert gain({"value": -0.0327, "low": -0.379, "high": 0.227}) == (
+        "costs 3.27 % [-22.7 %, 37.9 %] more evaluations for a solved run"
+    )
+    assert gain({"value": 0.1, "low": 0.05, "high": 0.2}).startswith("saves 10 % [5 %, 20 %]")
+
+
+def test_dies_end_worse_than_the_ideal_chip_and_are_sorted_by_the_goal(mismatched):
+    frames = frames_of(mismatched)
+    summary, runs = frames.summary.copy(), frames.runs.copy()
+    for name, value in ((vocabulary.DESIGN, 0.3), (vocabulary.IDEAL, 0.1)):
+        own = (summary["subject"] == name) & (summary["measure"] == "error")
+        summary.loc[own, ["value", "stderr"]] = (value, 0.001)
+    never = summary["measure"].isin(["saved", "solved_more"])
+    summary.loc[never, ["value", "low", "high"]] = (0.0, -0.1, 0.1)
+    # of a goal in accuracy: the die with the largest error has the best accuracy
+    dies = list(dict.fromkeys(runs["die"]))
+    runs["test_accuracy"] = [0.9 - 0.01 * dies.index(die) for die in runs["die"]]
+    each = frames.dies.assign(solved=1.0, error=[0.5, 0.3, 0.1])
+    experiment = dict(frames.experiment)
+    experiment["training"] = {**experiment["training"], "criterion": "test_accuracy", "goal": 0.8}
+    tables = {**frames.tables, "summary": summary, "runs": runs, "dies": each}
+    changed_ = dataclasses.replace(frames, tables=tables, experiment=experiment)
+    limit, text = learning_dies.verdicts(changed_)[0]
+    assert limit.startswith("The chip's imperfections make learning end worse")
+    assert text.startswith("an ideal chip ends with error 0.1 instead of 0.3, 141.4 standard")
+    table = learning_dies.tables(changed_)[1]
+    assert table.frame["number"].tolist() == [3, 2, 1]
+    axis = learning_dies.dies(changed_).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["3", "2", "1"]
+    # a colour for each start in the legend, of one size
+    handles = axis.figure.legends[0].legend_handles
+    assert len(handles) == 4 and {handle.get_markersize() for handle in handles} == {4}
+    assert axis.figure.legends[0]._ncols == 4
+
+
+def test_progress_is_that_of_all_chips():
+    """So that the time left is that of all of them."""
+    told = []
+    sims.run_experiment(
+        "xor-learning",
+        {**FEW, "study": "learning-dies", "chip.weights.bits": 7, "training.updates": 40},
+        progress=lambda *at: told.append(at),
+    )
+    assert {name for name, _, _ in told} == {"learning, 2 chips"}
+    done = [done for _, done, _ in told]
+    assert done == sorted(done) and done[-1] == 80 and {total for *_, total in told} == {80}
+
+
+def test_the_picture_of_an_ablation_has_intervals_and_the_error_at_the_end():
+    run = sims.run_experiment(
+        "xor-learning",
+        {
+            **FEW,
+            "study": "learning-ablation",
+            "training.updates": 250,
+            "chip.error_unit.noise": 1e-2,
+            "chip.weights.bits": 6,
+        },
+    )
+    frames = frames_of(run)
+    figure = learning_ablation.ablation(frames)
+    spent, end = figure.axes
+    names = learning_ablation.chips(frames)
+    found = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in end.patches}
+    for place, name in enumerate(names):
+        assert found[place] == pytest.approx(fact(run, "error", name))
+    (bars,) = end.collections
+    middle = [float(line[:, 0].mean()) for line in bars.get_segments()]
+    assert middle == pytest.approx([fact(run, "error", name) for name in names])
+    # of evaluations: the interval of what is saved, times what the chip as it is takes
+    base = fact(run, "evaluations_per_solved", "all")
+    saved = row_of(run, "saved", "ideal")
+    ends = learning_ablation._spent_ends(learning_ablation.rows_by_name(frames), "ideal")
+    assert ends[0] == fact(run, "evaluations_per_solved", "ideal")
+    np.testing.assert_allclose(
+        ends[1:], [base * (1 - saved["high"]), base * (1 - saved["low"])], equal_nan=True
+    )
+    assert spent.get_xlabel().startswith("evaluations")

@@ -89,6 +89,19 @@ def test_columns_are_target_inputs_or_neither(table, targets, ignored, because):
     assert set(found.inputs) == set(table.columns) - set(ignored) - named
 
 
+def test_an_input_that_hardly_varies_is_named(command):
+    sensors()
+    table = pd.read_csv("sensors.csv")
+    # of a few steps of a converter, and of a single other value
+    table.insert(2, "supply", 24 + 0.02 * (np.arange(len(table)) % 2))
+    table.insert(2, "valve", (np.arange(len(table)) == 7).astype(float))
+    table.to_csv("sensors.csv", index=False)
+    status, out, _ = command("new", "mine.toml", "--data", "sensors.csv")
+    assert status == 0 and "Hardly varying, and an input: valve, supply." in out
+    sensors()
+    assert "Hardly" not in command("new", "other.toml", "--data", "sensors.csv")[1]
+
+
 def test_the_target_may_be_named_and_what_it_is_said():
     table = frame(a=[1.0, 2.5, 1.0, 0.5] * 5, b=[2, 1, 3, 3] * 5, c=[0.2, 0.4, 0.6, 0.8] * 5)
     assert choose_columns(table, (), None).targets == ("c",)
@@ -190,13 +203,16 @@ def test_the_way_from_data_and_a_chip_to_a_decision(command):
         "report",
         "run",
         "compare",
+        "dies",
     ]
     for words in COMMANDS:
         status, out, err = command(*words)
         assert status == 0, (words, err)
         if words[0] == "new":
             small()
-    assert "runs/cheaper" in out
+        if words[0] == "compare":
+            assert "runs/cheaper" in out
+    assert "solve at least 100% of the starts" in out
 
 
 def test_a_chip_or_a_device_is_told_from_an_experiment(command):

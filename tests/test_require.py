@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from shown import tables_of, texts_of
 from sweeping import ROOT
 
 import reports
 import sims
 from perturb import InputError
-from reports.statistics import Wanted
+from reports.statistics import Wanted, share_interval
 from reports.store.sweep_database import FILE, Outcome
 from reports.studies.require.search import (
     ALL,
@@ -35,6 +36,9 @@ from reports.studies.require.search import (
     decisions,
     judged,
     looks_up_to,
+    met_takes,
+    most_misses,
+    repeats_to_tell,
     search,
     together,
 )
@@ -295,7 +299,7 @@ def test_it_is_stored_and_shown_like_a_sweep(law, command):
     assert status == 0 and f"{NOISE}=0.0316: met" in err
     # before anything has run: 31 values, 7 decisions by 34 repeats each, the mean of 4 and 64
     assert err.startswith("31 values, of which a bisection judges at most 7, by 4 to 64 repeats:")
-    assert "some 238 repeats in all" in err.splitlines()[0]
+    assert "some 238 to 448 repeats in all" in err.splitlines()[0]
     flat = " ".join(out.split())
     assert "mean cosine of z = Hv >= 0.9 is met up to" in flat
     assert "errs with a probability of at most 5 %" in flat
@@ -420,6 +424,118 @@ def test_a_measure_that_there_is_not_is_said_after_the_first_cell(
     # how much there is to do is said before the first cell, which is the one that finds out
     assert status == 2 and "is no measure of this study: one of" in last
     assert len(before) <= 1 and all("repeats in all" in line for line in before)
+
+
+# ---- shares, whose runs are counted
+
+
+SOLVED = Condition(Wanted("solved", True, 0.9), {}, "share", 5, looks_up_to(16, 1), 0.05)
+
+
+def test_how_many_runs_met_takes_and_how_many_repeats_would_tell():
+    """By the definition: what `judged` says of that many runs."""
+    for length in (9, 17, 200):
+        most = most_misses(length, SOLVED)
+        level = SOLVED.alpha / (decisions(length) * len(SOLVED.looks))
+        for misses, status in ((most, MET), (most + 1, UNDECIDED)):
+            values = [1.0] * 15 + [1 - misses / 5]
+            # the looks before see runs that all do it: these are too few to tell
+            assert judged(values, SOLVED, level).status == status
+        assert met_takes([length], SOLVED).endswith("runs each, met takes all 80 runs")
+    more = SOLVED._replace(looks=looks_up_to(64, 1))
+    assert met_takes([9], more) == (
+        "after 64 repeats of 5 runs each, met takes at least"
+        f" {320 - most_misses(9, more)} of 320 runs"
+    )
+    rare = more._replace(wanted=Wanted("diverged", False, 0.1))
+    assert f"at most {most_misses(9, rare)} of 320 runs" in met_takes([9], rare)
+    assert most_misses(9, rare) == most_misses(9, more) and met_takes([9], MEAN) == ""
+    # 79 of 80
+    needed = repeats_to_tell(79 / 80, 9, SOLVED)
+    for repeats, told in ((needed // 2, False), (needed, True)):
+        looks = looks_up_to(repeats, 1)
+        n = 5 * repeats
+        level = 0.05 / (decisions(9) * len(looks))
+        low, _ = share_interval(round(79 / 80 * n), n, "exact", 1 - 2 * level)
+        assert (low >= 0.9) == told
+    assert repeats_to_tell(0.9, 9, SOLVED) == 0
+
+
+def by_runs(experiment, keep):
+    """A training of which every run is solved, but one of 80 where both keys are worse than 5
+    bits and noise 0.1.
+    """
+    unit = experiment.chip.error_unit
+    bad = 0 < unit.bits <= 5 and unit.noise >= 0.1
+    few = 0 < unit.bits <= 3 or unit.noise >= 0.5
+    first = (unit.bits, unit.noise) not in by_runs.seen
+    by_runs.seen.add((unit.bits, unit.noise))
+    misses = 4 if few else bad and first
+    rows = {"subject": ["batch"], "measure": ["solved"], "value": [1 - misses / 5]}
+    return Outcome("done", 1.0, 2.0, json.dumps(rows))
+
+
+@pytest.fixture
+def undecided_together(monkeypatch, command):
+    words = ("require", "xor-learning", BITS, NOISE, "--set", "training.runs=5", "--repeats", "16")
+    words += ("--range", f"{BITS}=8:2", "--range", f"{NOISE}=0.01:1", "--steps-per-decade", "5")
+    words += ("--wanted", "solved>=0.9", "--workers", "0", "--out", "out")
+    by_runs.seen = set()
+    monkeypatch.setattr(cells, "run_cell", by_runs)
+    return words
+
+
+def test_what_is_undecided_together_is_not_called_not_met(undecided_together, command):
+    status, out, err = command(*undecided_together)
+    assert status == 0 and f"{BITS}=4 {NOISE}=0.398: undecided, 0.9875 after 16 repeats" in err
+    flat = " ".join(out.split())
+    sentence = flat[flat.index("together: with the values of each alone") :]
+    assert sentence.startswith(
+        f"together: with the values of each alone, {BITS} = 4, {NOISE} = 0.398, it is undecided,"
+        " within noise of it, taken as not met (0.988 ["
+    )
+    assert "with another --out, would tell if it stays 0.9875; tightened by" in sentence
+    assert "met takes all 80 runs" in flat
+    # the table, too, says what the next value is
+    header, rows = texts_of(tables_of(reports.load("out"))[0])
+    assert [row[header.index("next is")] for row in rows] == ["not met", "not met"]
+    # beforehand, too; and how many repeats it may take
+    assert "then of all keys together at most" in err and "met takes all 80 runs" in err
+    begin, most = err.split("some ")[1].split(" repeats in all")[0].split(" to ")
+    done = len(reports.load("out").cells)
+    assert int(begin) <= done <= int(most)
+    tried = flat[flat.index("Combinations that were tried") :]
+    assert tried.count("undecided") >= 2
+    assert command("report", "out", "--format", "html")[0] == 0
+    page = Path("out/report.html").read_text()
+    assert "Combinations that were tried" in page
+    # steps of a factor are equal on the axis, bits are on one of their own
+    scales = {
+        figure.axes[0].get_xlabel(): figure.axes[0].get_xscale()
+        for figure, _ in reports.load("out").view.figures(reports.load("out")).values()
+    }
+    assert scales == {BITS: "linear", NOISE: "log"}
+
+
+def test_the_status_of_a_search_says_that_more_may_follow(undecided_together, command, monkeypatch):
+    left = [20]
+
+    def mortal(experiment, keep):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        return by_runs(experiment, keep)
+
+    monkeypatch.setattr(cells, "run_cell", mortal)
+    with pytest.raises(Killed):
+        command(*undecided_together)
+    status, out, _ = command("status", "out")
+    assert status == 0 and "left of those planned so far" in out
+    assert "more cells follow when these have told which value comes next" in out
+    monkeypatch.setattr(cells, "run_cell", by_runs)
+    assert command(*undecided_together)[0] == 0
+    status, out, _ = command("status", "out")
+    assert status == 0 and "0 left;" in out and "more cells follow" not in out
 
 
 # ---- real cells

@@ -414,6 +414,28 @@ def test_advice_warns_before_anything_is_run(key, setting, set, tmp_path):
     assert not learn().advice["mind"].any()
 
 
+def test_advice_says_what_goes_together_and_none_against_what_new_proposes():
+    """More trials than pay: with fewer the rate falls; pulsed devices may have as many."""
+    key = "training.trials_per_update"
+    of = {"training.updates": 2, "training.runs": 1, key: 64}
+    rows = {
+        device: learn(**of, **{"chip.weights.device": device}).advice.set_index("setting")
+        for device in ("ideal", "reram-gong2018")
+    }
+    ideal, pulsed = (rows[device].loc[key] for device in rows)
+    fewer = int(ideal["advised"])
+    assert fewer < 64 and f"; with {fewer} trials the rate that is advised is " in ideal["why"]
+    # by how much: the advice itself, with so many trials
+    rate = rows["ideal"].loc["training.eta", "advised"]
+    other = learn(**{**of, key: fewer}).advice.set_index("setting").loc["training.eta", "advised"]
+    said = float(ideal["why"].split("is advised is ")[1].split()[0])
+    assert said == pytest.approx(rate / other, rel=0.2)
+    assert pulsed["bound"] == "" and ideal["bound"] == "at most"
+    assert pulsed["advised"] == 64 and "beyond, as here" in pulsed["why"] and not pulsed["mind"]
+    why = rows["ideal"].loc["training.eta", "why"]
+    assert "with 64 trials per update" in why and "a lower one, as in use, is slower" in why
+
+
 @pytest.mark.slow
 def test_a_run_that_diverges_ends_with_a_clear_verdict(tmp_path):
     set = {

@@ -164,6 +164,8 @@ class Status(NamedTuple):
         Cells/s, of the last hundred.
     seconds : float
         Of work, of all cells that have ended.
+    search : bool
+        Whether it is a search for requirements, which plans further cells as values are judged.
     """
 
     cells: int
@@ -172,6 +174,7 @@ class Status(NamedTuple):
     running: bool
     rate: float
     seconds: float
+    search: bool = False
 
 
 def last_line(error: str) -> str:
@@ -272,7 +275,13 @@ def sweep_status(directory: str | Path) -> Status:
     )
     running = sweep_database.at_work(directory)
     return Status(
-        cells, len(ends) - len(failed), stored.failed(), running, rate, sum(end[-1] for end in ends)
+        cells,
+        len(ends) - len(failed),
+        stored.failed(),
+        running,
+        rate,
+        sum(end[-1] for end in ends),
+        "require" in plan["sweep"],
     )
 
 

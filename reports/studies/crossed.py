@@ -3,7 +3,7 @@ words for what a better chip wins.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from reports.columns import Column
@@ -58,7 +58,11 @@ def share_words(row: Row, signed: bool = False) -> str:
 def gain(saved: Row, more: Row | None = None) -> str:
     """What a better chip wins: evaluations of a solved run, and runs that are solved."""
     texts = []
-    if math.isfinite(saved["value"]):
+    if saved["value"] < 0 and math.isfinite(saved["value"]):
+        # what is saved turned round: what it costs
+        cost = {"value": -saved["value"], "low": -saved["high"], "high": -saved["low"]}
+        texts.append(f"costs {share_words(cost)} more evaluations for a solved run")
+    elif math.isfinite(saved["value"]):
         texts.append(f"saves {share_words(saved)} of the evaluations that a solved run takes")
     elif math.isnan(saved["value"]):
         # no run is solved on the chip as it is, so that there is no ratio
@@ -67,6 +71,31 @@ def gain(saved: Row, more: Row | None = None) -> str:
         texts.append("lets runs be solved at all")
     if more is not None:
         texts.append(f"solves {share_words(more, signed=True)} of all runs more")
+    return " and ".join(texts)
+
+
+def at_the_end(
+    rows: Mapping[tuple[str, str], Row], name: str, better: str, measures: Iterable[str]
+) -> str:
+    """With what another chip ends that is surely better: accuracies and errors, at `SURE` standard
+    errors; "" where none is.
+    """
+    texts = []
+    for measure in dict.fromkeys(measures):
+        own, other = rows.get((name, measure)), rows.get((better, measure))
+        if own is None or other is None:
+            continue
+        gap = other["value"] - own["value"]
+        gap = -gap if measure.endswith("error") else gap
+        # the same starts and dies: as if they were others, which makes it less sure than it is
+        error = math.hypot(own["stderr"], other["stderr"])
+        # NaN, of an error that is not known, compares as false
+        if gap > SURE * error > 0:
+            called = measure.replace("_", " ")
+            texts.append(
+                f"{called} {other['value']:.3g} instead of {own['value']:.3g},"
+                f" {gap / error:.1f} standard errors apart"
+            )
     return " and ".join(texts)
 
 

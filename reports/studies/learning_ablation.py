@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.columns import Table, named
 from reports.escape import plain
-from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, sheet
+from reports.figures import COLOURS, INK, WIDTH, Drawing, drawn, finished, sheet
 from reports.formats import Cell, Estimate, count, joules, percent, seconds
 from reports.frames import Frames, Swept, View
 from reports.studies.crossed import (
@@ -226,38 +226,74 @@ def _times(row: Row) -> str:
 
 
 def ablation(frames: Frames) -> "Figure":
-    """Evaluations that a solved run takes on every chip, a bar each."""
+    """Evaluations that a solved run takes on every chip, and E at the end, a bar each."""
     rows = rows_by_name(frames)
     names = chips(frames)
-    values = [rows[name, "evaluations_per_solved"]["value"] for name in names]
-    figure = sheet(1.0 + 0.3 * len(names), ONE)
-    axis = figure.subplots()
-    axis.barh(
-        range(len(names)),
-        [value if math.isfinite(value) else 0.0 for value in values],
-        color=list(_colours(names)),
-    )
-    for place, value in enumerate(values):
-        # "never" has no length that a bar could have
-        if not math.isfinite(value):
-            axis.text(0.0, place, " never", va="center", fontsize=9)
-    axis.set_yticks(range(len(names)), list(map(plain, names)))
+    figure = sheet(1.2 + 0.3 * len(names), WIDTH)
+    spent, end = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    for axis, ends in (
+        (spent, [_spent_ends(rows, name) for name in names]),
+        (end, [_error_ends(rows[name, "error"]) for name in names]),
+    ):
+        values, low, high = np.array(ends, float).T
+        axis.barh(
+            range(len(names)), np.where(np.isfinite(values), values, 0.0), color=_colours(names)
+        )
+        known = np.isfinite(low) & np.isfinite(high) & np.isfinite(values)
+        axis.errorbar(
+            values[known],
+            np.arange(len(names))[known],
+            xerr=np.abs([(values - low)[known], (high - values)[known]]),
+            fmt="none",
+            ecolor=INK,
+            elinewidth=1.2,
+            capsize=2,
+        )
+        for place, value in enumerate(values):
+            # "never" has no length that a bar could have
+            if not math.isfinite(value):
+                axis.text(0.0, place, " never" if axis is spent else " -", va="center", fontsize=9)
+    spent.set_yticks(range(len(names)), list(map(plain, names)))
     # the first row on top, as in the table
-    axis.invert_yaxis()
-    axis.set(xlabel="evaluations of E that a solved run takes, runs in vain included")
+    spent.invert_yaxis()
+    spent.set(xlabel="evaluations of E that a solved run takes, runs in vain included")
+    end.set(xlabel="E at the end")
     return finished(figure)
 
 
-def _colours(names: Iterable[str]) -> Iterable[str]:
-    return ({ONLY: COLOURS[0], ALL_BUT: COLOURS[3]}.get(_group(name), INK) for name in names)
+def _spent_ends(rows: dict[tuple[str, str], Row], name: str) -> tuple[float, float, float]:
+    """Evaluations that a solved run takes on a chip, and the ends of the interval of their ratio to
+    those on the chip that it is compared with.
+    """
+    value = _spent(rows, name)
+    if row := rows.get((name, "saved")):
+        base = _spent(rows, ALL)
+        return value, base * (1 - row["high"]), base * (1 - row["low"])
+    if (row := rows.get((name, "cost"))) and (IDEAL, "evaluations_per_solved") in rows:
+        base = _spent(rows, IDEAL)
+        return value, base * row["low"], base * row["high"]
+    return value, math.nan, math.nan
+
+
+def _error_ends(row: Row) -> tuple[float, float, float]:
+    return row["value"], row["value"] - row["stderr"], row["value"] + row["stderr"]
+
+
+def _colours(names: Iterable[str]) -> list[str]:
+    # the one grey of its own: intervals are drawn in that of axes
+    own = {ONLY: COLOURS[0], ALL_BUT: COLOURS[3]}
+    return [own.get(_group(name), COLOURS[7]) for name in names]
 
 
 FIGURES: dict[str, Drawing] = {
     "ablation": (
         ablation,
         (
-            "Evaluations that a solved run takes, those of runs in vain included: the chip as it is"
-            " and the ideal one (grey), without one imperfection (blue), with it alone (red)."
+            "Evaluations that a solved run takes, those of runs in vain included, and E at the end:"
+            " the chip as it is and the ideal one (grey), without one imperfection (blue), with it"
+            " alone (red). Lines: of evaluations the 95 % interval of their ratio, from the same"
+            " starts on the same dies, to those on the chip as it is (blue, ideal) or on the ideal"
+            " one (red, as it is); of E one standard error to either side."
         ),
     )
 }

@@ -11,7 +11,7 @@ from reports.figures import COLOURS, INK, ONE, Drawing, drawn, finished, legend_
 from reports.formats import Estimate, Part, count, integer, percent
 from reports.frames import Frames, Swept, View
 from reports.statistics import Wanted
-from reports.studies.crossed import RUNS, Row, gain, rows_by_name, share_words
+from reports.studies.crossed import RUNS, Row, at_the_end, gain, rows_by_name, share_words
 from reports.studies.designs.design import (
     NOT_KNOWN,
     Design,
@@ -50,13 +50,17 @@ SWEPT = Swept(
     shares={"yield": "dies.count"},
     errors=("error", "test_error"),
 )
-SMALL = 0.1  # of the variance: what makes less is said not to count
+DIES_NAMED = 30  # of which a figure has room for the numbers
 
 
 def tables(frames: Frames) -> list[Table]:
-    """The facts, and the dies, those that solve fewest first."""
+    """The facts, and the dies, those that solve fewest first, then by what the goal is of."""
     each = frames.dies.assign(number=range(1, len(frames.dies) + 1))
-    each = each.sort_values(["solved", "error"], ascending=[True, False])
+    criterion = frames.experiment["training"]["criterion"]
+    own = frames.runs[frames.runs["chip"] == DESIGN]
+    each["judged"] = each["die"].map(own.groupby("die")[criterion].mean())
+    # the worst is a large error, but a small accuracy
+    each = each.sort_values(["solved", "judged"], ascending=[True, criterion.endswith("accuracy")])
     # a share of starts, back to their number
     parts = [
         Part(round(share * of), of)
@@ -87,7 +91,18 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
             limit = limit if more["value"] > 0 else "What limits is not known:"
         elif not (saved["low"] > 0 or more["low"] > 0):
             limit = "The chip's imperfections do not limit, as far as these runs tell:"
-        sentences.append((limit, f"an ideal chip {gain(saved, more)}"))
+        wins = [gain(saved, more)]
+        # what evaluations to the goal do not tell
+        if better := at_the_end(
+            rows, DESIGN, IDEAL, [frames.experiment["training"]["criterion"], "error"]
+        ):
+            wins.insert(0, f"ends with {better}")
+            if "do not limit" in limit:
+                limit = (
+                    "The chip's imperfections make learning end worse, but do not delay the goal,"
+                    " as far as these runs tell:"
+                )
+        sentences.append((limit, f"an ideal chip {'; it '.join(wins)}"))
     elif not frames.partial:
         sentences.append(("The chip has no imperfection", "that could limit"))
     good, solved = rows[DESIGN, "yield"], rows[DESIGN, "solved"]
@@ -151,26 +166,32 @@ def dies(frames: Frames) -> "Figure":
     figure = sheet(3.6, ONE)
     axis = figure.subplots()
     # by the median, which one start that runs away does not move
-    order = list(own.groupby("die")[criterion].median().sort_values().index)
+    order = list(own.groupby("die")[criterion].median().sort_values(kind="stable").index)
+    numbers = {die: number for number, die in enumerate(frames.dies["die"], 1)}
     starts = sorted(own["start"].unique())
-    for start in starts:
+    handles = {}
+    for i, start in enumerate(starts):
         each = own[own["start"] == start].set_index("die").loc[order]
+        # beside each other: accuracies are few different numbers
+        beside = 0.7 * ((i + 0.5) / len(starts) - 0.5)
         # a colour for each start: one that ends badly on every die is seen
-        axis.plot(
-            np.arange(len(order)),
+        (handles[f"start {start}"],) = axis.plot(
+            np.arange(len(order)) + beside,
             each[criterion],
             "o",
             color=COLOURS[int(start) % len(COLOURS)],
             markersize=4,
-            label=f"start {start}",
         )
     if 1 < len(starts) <= len(COLOURS):
-        legend_below(figure, *axis.get_legend_handles_labels(), ncols=len(COLOURS))
+        legend_below(figure, handles.values(), handles.keys(), ncols=len(COLOURS) // 2)
     axis.axhline(options["goal"], color=INK, linewidth=0.8, linestyle=":")
     # a run that ends at exactly 0 has no place on a logarithmic axis
     if criterion.endswith("error") and (own[criterion] > 0).all():
         axis.set_yscale("log")
-    axis.set(xlabel="dies, sorted by their median", ylabel=criterion.replace("_", " "), xticks=[])
+    # of many every second, or fewer
+    shown = range(0, len(order), math.ceil(len(order) / DIES_NAMED))
+    axis.set_xticks(shown, [str(numbers[order[place]]) for place in shown])
+    axis.set(xlabel="die, sorted by the median of its runs", ylabel=criterion.replace("_", " "))
     return finished(figure)
 
 
@@ -178,9 +199,9 @@ FIGURES: dict[str, Drawing] = {
     "dies": (
         dies,
         (
-            "Where every run ends, die by die; starts have a colour each, the same on every die."
-            " Dotted: the goal. Colours in layers: starts make the difference; columns apart: dies"
-            " do."
+            "Where every run ends, die by die, numbered as in the table; starts have a colour each,"
+            " the same on every die. Dotted: the goal. Colours in layers: starts make the"
+            " difference; columns apart: dies do."
         ),
     )
 }

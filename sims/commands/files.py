@@ -1,6 +1,7 @@
 """Commands that list what there is, and write files to start from."""
 
 import shlex
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ from sims.commands import Json
 from sims.commands.output import named_rows, print_json
 from sims.completion import LISTS, listed
 from sims.described import says
-from sims.terminal import console
+from sims.terminal import Bars, console
 
 app = typer.Typer()
 
@@ -164,7 +165,10 @@ def fit_device(
     # before the fit, which takes a while
     if out.exists():
         raise InputError(f"{out}: exists already: choose another --out")
-    found = fit(file, model, low, high, out.stem[:100], inverted)
+    with Bars() as bars:
+        found = fit(
+            file, model, low, high, out.stem[:100], inverted, partial(bars.advance, "models")
+        )
     # only what the figure shows: the rest is printed, or stands in the file
     tables = {"readings": found.readings, "response": found.response, "steps": found.steps}
     scale = Scale.of(found.unit, found.zero, found.per_range)

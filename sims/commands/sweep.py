@@ -124,18 +124,23 @@ def status(
     if json:
         print_json({**found._asdict(), "left": left})
         return
+    # a search plans cells as values are judged: how many there will be is not known
+    further = found.search and left > 0
     print(
-        f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left;"
-        f" {duration(found.seconds)} of work"
+        f"{found.done} of {found.cells} cells done, {len(found.failed)} failed, {left} left"
+        f"{' of those planned so far' if further else ''}; {duration(found.seconds)} of work"
     )
     if found.running:
         print(
             f"at work: {found.rate:.3g} cells/s, about {duration(left / found.rate)} left"
+            f"{' for these' if further else ''}"
             if found.rate
             else "at work"
         )
     elif left:
         print("no process is at work: the command of the sweep resumes it")
+    if further:
+        print("a search goes on: more cells follow when these have told which value comes next")
     print_failed(found.failed)
 
 
@@ -194,4 +199,8 @@ def so_far(directory: Path) -> str:
         found = sweep_status(directory)
     except InputError:
         return "no cell was done"
-    return f"{found.done} of {found.cells} cells are done and stored; the same command resumes"
+    # a search plans more as it goes on
+    so_far = " planned so far" if found.search and found.done < found.cells else ""
+    return (
+        f"{found.done} of {found.cells} cells{so_far} are done and stored; the same command resumes"
+    )

@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from perturb.settings import toml
-from reports.studies.require.search import TOGETHER, decisions
+from reports.studies.require.search import TOGETHER, decisions, longest, met_takes
 from sims.terminal import LOG, Bars, say
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ class Told:
     def __init__(self, bars: Bars, sought: "Requirement"):
         self._bars = bars
         self._keys = list(sought.ladders)
+        self._ladders = sought.ladders
+        self._condition = sought.condition
         self._looks = sought.condition.looks
-        self._runs = sought.condition.runs
         # how many values of each search have been told
         self._shown: dict[str, int] = {}
         self._begun = False
@@ -32,20 +33,39 @@ class Told:
         left = self._expected(found)
         if not self._begun and left and not self._bars.quiet:
             self._begun = True
-            of = f" of {self._runs} runs each" if self._runs else ""
-            values = " + ".join(f"{len(each.points):,}" for each in found)
-            say(
-                f"{values} values, of which a bisection judges at most"
-                f" {' + '.join(str(decisions(len(each.points))) for each in found)}, by"
-                f" {self._looks[0]} to {self._looks[-1]} repeats{of}: some {left:,} repeats in all;"
-                " the time is told when the first have ended",
-                logging.INFO,
-            )
+            say(self._beforehand(found, left), logging.INFO)
         if not self._bars.shown:
             self._bars.advance("search", ended, ended + left)
         # that of all together comes once each key has its value
         for name, each in zip([*self._keys, TOGETHER], found, strict=False):
             self._judged(name, each)
+
+    def _beforehand(self, found: list["Search"], left: int) -> str:
+        runs = self._condition.runs
+        of = f" of {runs} runs each" if runs else ""
+        lengths = [len(each.points) for each in found]
+        values = " + ".join(f"{length:,}" for length in lengths)
+        judged = " + ".join(str(decisions(length)) for length in lengths)
+        both = ""
+        if len(found) == len(self._keys) > 1:
+            lengths.append(longest(self._ladders))
+            both = f", then of all keys together at most {decisions(lengths[-1])}"
+        takes = met_takes(lengths, self._condition)
+        most = self._values_left(found) * self._looks[-1]
+        return (
+            f"{values} values, of which a bisection judges at most {judged}{both}, by"
+            f" {self._looks[0]} to {self._looks[-1]} repeats{of}: some {left:,} to {most:,} repeats"
+            f" in all; {f'{takes}; ' if takes else ''}the time is told when the first have ended"
+        )
+
+    def _values_left(self, found: list["Search"]) -> int:
+        """How many values are still to be judged, at most."""
+        left = [each for each in found if each.answer is None]
+        values = sum(decisions(len(each.points)) - len(each.tested) for each in left)
+        # that of all together comes once each key has its value
+        if len(found) == len(self._keys) > 1 and left:
+            values += decisions(longest(self._ladders))
+        return values
 
     def _expected(self, found: list["Search"]) -> int:
         """About how many repeats are still to come: of every value that is left to be judged as
@@ -54,11 +74,7 @@ class Told:
         taken = [judged.repeats for each in found for judged in each.tested.values()]
         usual = (self._looks[0] + self._looks[-1]) / 2
         usual = (usual + sum(taken)) / (1 + len(taken))
-        left = [each for each in found if each.answer is None]
-        values = sum(decisions(len(each.points)) - len(each.tested) for each in left)
-        if len(found) == len(self._keys) > 1 and left:
-            values += 1  # of all together at least one
-        return round(usual * values)
+        return round(usual * self._values_left(found))
 
     def _judged(self, name: str, each: "Search") -> None:
         bars = self._bars

@@ -1,6 +1,7 @@
 """From a table of pulse responses to a device: outliers, the choice of a model, and the result."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sims.device_fit.models import CANDIDATES, TRIED, straight_segments
 from sims.device_fit.pulses import Measured, read_pulses
 
 Array = np.ndarray
+Progress = Callable[[int, int], None]  # models fitted, of how many
 
 MOST_OUTLIERS = 0.02  # share of the readings
 ROUNDS = 4  # of leaving out outliers
@@ -92,6 +94,7 @@ def fit_device(
     high: float | None = None,
     name: str | None = None,
     inverted: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> DeviceFit:
     """Fit a device to measured pulse responses.
 
@@ -105,6 +108,8 @@ def fit_device(
         of steps (piecewise-step), which would describe whatever there is, only if it is asked for.
     name
         Of the device; that of the file if left out.
+    progress
+        Told how many models are fitted, and of how many.
 
     Returns
     -------
@@ -148,7 +153,7 @@ def fit_device(
         models=[key for key in possible if key in TRIED] if auto else [model],
         reach=REACH if auto else math.inf,
     )
-    fits, segments, left_out = _without_outliers(table, whole)
+    fits, segments, left_out = _without_outliers(table, whole, progress)
     best, fits = _best(table, fits)
     assert best.device
     data = best.fit.data
@@ -185,7 +190,9 @@ def _outliers(whole: Measured, lines: set[int]) -> pd.DataFrame:
     )
 
 
-def _without_outliers(table: _Table, whole: Measured) -> tuple[list[Described], Array, set[int]]:
+def _without_outliers(
+    table: _Table, whole: Measured, progress: Progress
+) -> tuple[list[Described], Array, set[int]]:
     """The fits of least BIC first, straight segments of their data, and lines that are outliers."""
     data, left_out = whole, set[int]()
     for turn in range(ROUNDS):
@@ -198,10 +205,18 @@ def _without_outliers(table: _Table, whole: Measured) -> tuple[list[Described], 
                 f"{remedy}; if these are resistances, give conductances"
             )
         fits = []
-        for candidate in (each for key in table.models for each in CANDIDATES[key]):
-            if candidate.own < 4 or data.n_cells > 1:  # a slope for every cell of several
-                fit = fit_candidate(candidate, data, segments)
-                fits.append(table.described(fit, fit.curvature().errors(fit), fit))
+        possible = [
+            candidate
+            for key in table.models
+            for candidate in CANDIDATES[key]
+            # a slope for every cell of several
+            if candidate.own < 4 or data.n_cells > 1
+        ]
+        for done, candidate in enumerate(possible):
+            progress(done, len(possible))
+            fit = fit_candidate(candidate, data, segments)
+            fits.append(table.described(fit, fit.curvature().errors(fit), fit))
+        progress(len(possible), len(possible))
         fits.sort(key=lambda found: round(found.bic, 1))  # of equal ones, the first
         new = set(data.line[fits[0].outliers].tolist())
         if not new:

@@ -19,12 +19,14 @@ ID = re.compile(r"(.*[ _-])?(id|index|idx|row|no|nr|uuid|key)|unnamed: ?\d+", re
 COUNTS = "numbers the rows"
 NUMERIC = 0.9  # of the cells that are not empty: the others are mistakes, which are named
 MOST_CLASSES = 20  # of integers: with more of them they are numbers
+STILL = 0.005  # of its mean: an input whose standard deviation is less hardly varies
+MOST_ALIKE = 0.98  # of the rows: an input that is the same in more hardly varies
 LEAST_OF_CLASS = 5  # rows of a class of integers, in the mean
 
 
 class Columns(NamedTuple):
     """targets: as data.targets. chosen, because: how the target was chosen, and why it is classes
-    or numbers. ignored: columns that are left out, and why.
+    or numbers. ignored: columns that are left out, and why. still: inputs that hardly vary.
     """
 
     targets: str | tuple[str, ...]
@@ -32,6 +34,7 @@ class Columns(NamedTuple):
     ignored: dict[str, str]
     chosen: str
     because: str
+    still: tuple[str, ...] = ()
 
 
 def choose_columns(frame: pd.DataFrame, wanted: Sequence[str], kind: Kind | None) -> Columns:
@@ -74,7 +77,8 @@ def choose_columns(frame: pd.DataFrame, wanted: Sequence[str], kind: Kind | None
     for name in wanted:
         _check_target(frame[name], found)
     targets = wanted[0] if found == "classes" else tuple(wanted)
-    return Columns(targets, inputs, ignored, chosen, because)
+    still = tuple(name for name in inputs if names.count(name) == 1 and _is_still(frame[name]))
+    return Columns(targets, inputs, ignored, chosen, because, still)
 
 
 def _check_target(column: pd.Series, kind: Kind) -> None:
@@ -125,6 +129,17 @@ def _no_input(column: pd.Series) -> str:
     if np.isfinite(values).all() and np.ptp(values) == 0 and len(values) > 1:
         return "is the same in every row"
     return ""
+
+
+def _is_still(column: pd.Series) -> bool:
+    """Whether an input hardly varies: against its mean, or in but few rows."""
+    values = floats_of(_filled(column))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return False
+    _, counts = np.unique(values, return_counts=True)
+    alike = counts.max() > MOST_ALIKE * len(values)
+    return bool(alike or values.std() < STILL * abs(values.mean()))
 
 
 def _chosen(frame: pd.DataFrame, names: list[str]) -> tuple[str, str]:

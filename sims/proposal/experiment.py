@@ -164,6 +164,11 @@ def _said(columns: Columns, target: np.ndarray, names: Sequence[str]) -> list[st
         f"Inputs, standardised: {one_line(cut(', '.join(columns.inputs), 400))}"
         f" ({len(columns.inputs)}).",
     ]
+    if columns.still:
+        lines.append(
+            f"Hardly varying, and an input: {one_line(cut(', '.join(columns.still), 300))}."
+            " Standardised, its noise counts as much as the others; data.ignore leaves it out."
+        )
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(name.casefold(), []).append(one_line(cut(name, 30)))

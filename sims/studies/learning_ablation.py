@@ -15,7 +15,7 @@ from reports.vocabulary import ALL, ALL_BUT, IDEAL, ONLY
 from sims.experiment.schema import Setup
 from sims.problem import Array, Fact, Problem, Progress, ShouldStop, Stopped, Study, facts
 from sims.studies.ablation import without
-from sims.studies.training.crossed import Crossed, evaluations_over, learned, won
+from sims.studies.training.crossed import Crossed, evaluations_over, learned, overall, won
 from sims.studies.training.records import forget
 from sims.studies.training.task import plan_of
 from sims.terminal import duration
@@ -106,7 +106,8 @@ def _compared(
         if same:
             runs[column.name] = runs[same[0]].assign(chip=column.name)
         else:
-            own, stopped = crossed.learn(column.chip, column.name, progress, should_stop)
+            told = overall(progress, list(different).index(column.name), len(different))
+            own, stopped = crossed.learn(column.chip, column.name, told, should_stop)
             if stopped:
                 # not as far as the others
                 raise Stopped

@@ -13,7 +13,7 @@ from sims.experiment.schema import Setup
 from sims.problem import Fact, Problem, Progress, ShouldStop, Stopped, Study, facts
 from sims.studies.ablation import without
 from sims.studies.dies import Dies
-from sims.studies.training.crossed import Crossed, learned, won
+from sims.studies.training.crossed import Crossed, learned, overall, won
 from sims.studies.training.records import forget
 from sims.studies.training.variance import Share, shares
 from sims.terminal import duration
@@ -49,8 +49,9 @@ def _compared(
     )
     runs = pd.DataFrame()
     found: list[Fact] = []
-    for name, one in chips.items():
-        own, stopped = crossed.learn(one, name, progress, should_stop)
+    for place, (name, one) in enumerate(chips.items()):
+        told = overall(progress, place, len(chips))
+        own, stopped = crossed.learn(one, name, told, should_stop)
         runs = pd.concat([runs, own], ignore_index=True)
         found += learned(name, own, crossed)
         if name == DESIGN:

@@ -30,6 +30,7 @@ from reports.studies.require.search import (
     Search,
     alone,
     can_tell,
+    longest,
     looks_up_to,
     searches,
 )
@@ -152,6 +153,8 @@ def plan_requirement(
         _check_repeats(len(points), condition)
         for point in points:
             plan.add(point)
+    if len(ladders) > 1:
+        _check_repeats(longest(ladders), condition)
     options = {"--wanted": wanted, "--quantity": quantity}
     if steps_per_decade != STEPS:
         options["--steps-per-decade"] = str(steps_per_decade)

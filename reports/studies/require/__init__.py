@@ -22,6 +22,8 @@ from reports.studies.require.search import (
     TOGETHER,
     UNDECIDED,
     Condition,
+    met_takes,
+    repeats_to_tell,
 )
 
 if TYPE_CHECKING:
@@ -99,6 +101,9 @@ def tables(frames: Frames) -> list[Table]:
     together = frame[frame["specification"] == TOGETHER]
     if len(together):
         shown.append(_together_table(frames, together))
+    tried = frames.tested[frames.tested["of"] == TOGETHER]
+    if len(tried):
+        shown.append(_tried_table(frames, tried))
     failed = frames.cells[frames.cells["status"] == "failed"]
     if len(failed):
         columns = only(CELLS, ("command", "error", "cell", "seed"))
@@ -122,15 +127,18 @@ def _alone_table(frames: Frames, rows: pd.DataFrame) -> Table:
         "met": named("met with", digits),
         "repeats": SUMMARY["repeats"],
         "next": SUMMARY["next"],
-        "unmet": named("not met with", digits),
+        "next_status": named("next is"),
+        "unmet": named("found there", digits),
         "next_repeats": named("repeats there", integer),
         "meaning": SUMMARY["meaning"],
     }
     note = (
         f"least demanding value at which mean {wanted_of(frames)} is met, one step before the next"
-        " at which it is not; means [confidence intervals that decided]; each search errs with a"
-        f" probability of at most {100 * (1 - CONFIDENCE):.0f} %"
+        f" at which it is not, or {UNDECIDED}; means [confidence intervals that decided]; each"
+        f" search errs with a probability of at most {100 * (1 - CONFIDENCE):.0f} %"
     )
+    if takes := met_takes([*_lengths(frames).values()], Condition.from_plan(frames.provenance)):
+        note += f"; {takes}"
     rows = rows.assign(met=_evidence(rows, ""), unmet=_evidence(rows, "next_"))
     return Table("Required of each key alone", note, rows, columns, "meaning")
 
@@ -150,6 +158,35 @@ def _together_table(frames: Frames, rows: pd.DataFrame) -> Table:
     )
     note = "all values at once; tightened, a step of one key after another, where need be"
     return Table("Required of all keys together", note, rows, columns)
+
+
+def _tried_table(frames: Frames, rows: pd.DataFrame) -> Table:
+    keys = {key: named(key, edge_value) for key in frames.provenance["varied"]}
+    digits = _format(frames)
+    columns = {
+        **keys,
+        "status": named(""),
+        "found": named("found", digits),
+        "repeats": SUMMARY["repeats"],
+    }
+    return Table(
+        "Combinations that were tried",
+        f"in this order; {UNDECIDED}: within noise of what is wanted, taken as not met",
+        rows.assign(found=_evidence(rows, "")),
+        columns,
+    )
+
+
+def _lengths(frames: Frames) -> dict[str, int]:
+    """How many values each search has: of each key, and, once it has begun, of all together."""
+    ladders = frames.provenance["sweep"]["vary"]
+    found = {key: len(ladder) for key, ladder in ladders.items()}
+    if (frames.summary["specification"] == TOGETHER).any():
+        rows = frames.summary[frames.summary["specification"] == ALONE]
+        # as `search.together` puts them together
+        ends = zip(rows["key"], rows["required"], strict=True)
+        found[TOGETHER] = 1 + sum(list(ladders[key]).index(value) for key, value in ends)
+    return found
 
 
 def wanted_of(frames: Frames) -> Wanted:
@@ -178,7 +215,7 @@ def _alone(frames: Frames, row: dict) -> str:
     if row["status"] == NONE and row["next_status"] == UNDECIDED:
         return (
             f"whether {wanted} is met even at the ideal value {ideal} is not known"
-            f"{_found(frames, row, 'next_')}: more --repeats, with another --out, would tell"
+            f"{_found(frames, row, 'next_')}: {_more(frames, row['key'], row['next_mean'])}"
         )
     if row["status"] == NONE:
         return (
@@ -188,11 +225,29 @@ def _alone(frames: Frames, row: dict) -> str:
     met = _found(frames, row, "")
     if row["status"] == ALL:
         return f"{wanted} is met at {worst} too{met}: nothing from {ideal} to {worst} limits"
-    how = "within noise of it, taken as not met" if row["next_status"] == UNDECIDED else "not"
     return (
         f"{wanted} is met up to {edge_value(row['required'])}{met}; at the next value,"
-        f" {edge_value(row['next'])}, it is {how}{_found(frames, row, 'next_')}"
+        f" {edge_value(row['next'])}, it is"
+        f" {_unmet(frames, row['key'], row['next_status'], row, 'next_')}"
     )
+
+
+def _unmet(frames: Frames, search: str, status: str, row: dict, prefix: str) -> str:
+    """That a value is not met, or that it is not known."""
+    found = _found(frames, row, prefix)
+    if status != UNDECIDED:
+        return f"not{found}"
+    more = _more(frames, search, row[f"{prefix}mean"])
+    return f"{UNDECIDED}, within noise of it, taken as not met{found}; {more}"
+
+
+def _more(frames: Frames, search: str, mean: float) -> str:
+    """What would tell."""
+    condition = Condition.from_plan(frames.provenance)
+    count = repeats_to_tell(mean, _lengths(frames)[search], condition) if condition.runs else 0
+    if count:
+        return f"--repeats {count}, with another --out, would tell if it stays {mean:.4g}"
+    return "more --repeats, with another --out, would tell"
 
 
 def _found(frames: Frames, row: dict, prefix: str) -> str:
@@ -221,9 +276,13 @@ def _together(frames: Frames, rows: pd.DataFrame) -> str:
     if row["steps"] == 0:
         return f"with the values of each alone, {values}, {wanted} is met{_found(frames, row, '')}"
     steps = f"{row['steps']:.0f} step{'s' * (row['steps'] > 1)}"
+    # the least demanding ones are judged first
+    first = frames.tested[frames.tested["of"] == TOGETHER].iloc[0].to_dict()
+    at = ", ".join(f"{key} = {edge_value(first[key])}" for key in rows["key"])
     return (
-        f"with the values of each alone it is not met; tightened by {steps} of single keys, to"
-        f" {values}, it is{_found(frames, row, '')}"
+        f"with the values of each alone, {at}, it is"
+        f" {_unmet(frames, TOGETHER, first['status'], first, '')}; tightened by {steps} of single"
+        f" keys, to {values}, it is met{_found(frames, row, '')}"
     )
 
 
@@ -243,7 +302,7 @@ def figures(frames: Frames) -> dict[str, Drawn]:
                 _against(frames, key, part),
                 (
                     "Means at the values that were judged, with the confidence intervals that"
-                    " decided; full: met, empty: not. Dotted: what is wanted."
+                    f" decided; full: met, empty: not, or {UNDECIDED}. Dotted: what is wanted."
                 ),
             )
     return found
@@ -256,7 +315,7 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
     ladder = [float(value) for value in frames.provenance["sweep"]["vary"][key]]
     positive = part.loc[part[key] > 0, key].to_numpy(float)
     off = part[key] == 0
-    wide = len(positive) > 1 and positive.max() > 30 * positive.min()
+    wide = len(positive) > 1 and _by_factors(ladder)
     if ladder[0] == 0 and len(ladder) > 2 and ladder[1] > ladder[-1] > 0:
         # less is worse, and 0 stands for none of it, as of bits: beyond the largest
         place = ladder[1] * (10 if wide else 1.1)
@@ -264,14 +323,20 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
         if wide:
             axis.set_xscale("log")
         if off.any():
-            ticks = (
-                sorted({*positive.tolist()}) if not wide else (10.0 ** _decades(positive)).tolist()
-            )
+            ticks = _ticks(positive) if wide else sorted({*positive.tolist()})
             axis.set_xticks([*ticks, place], [*(f"{tick:g}" for tick in ticks), "off"])
-    # in equal steps where values go over factors of ten, with 0, of what is off, beside them
+    elif not wide and (part[key] % 1 == 0).all():
+        # whole numbers, such as bits
+        axis.set_xticks(sorted({*part[key].tolist()}))
+    # in equal steps where values go by factors, with 0, of what is off, beside them
     elif wide:
-        axis.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.5)
-        axis.set_xticks([*([0.0] if off.any() else []), *10.0 ** _decades(positive)])
+        if off.any():
+            axis.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.5)
+        else:
+            axis.set_xscale("log")
+        ticks = [*([0.0] if off.any() else []), *_ticks(positive)]
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
     for met, face in ((True, COLOURS[0]), (False, "none")):
         own = part[(part["status"] == MET) == met]
         mean = own["mean"].to_numpy(float)
@@ -291,9 +356,17 @@ def _against(frames: Frames, key: str, part: pd.DataFrame) -> "Figure":
     return finished(figure)
 
 
-def _decades(positive: np.ndarray) -> np.ndarray:
+def _by_factors(ladder: list[float]) -> bool:
+    """Whether its values, but for 0, go up by factors and not, as bits do, in equal steps."""
+    steps = np.diff([value for value in ladder if value != 0])
+    return len(steps) > 1 and bool(np.ptp(steps) > 1e-6 * np.abs(steps).max())
+
+
+def _ticks(positive: np.ndarray) -> list[float]:
+    """Powers of ten, or, if there are fewer than two, the values themselves."""
     least, most = math.log10(positive.min()), math.log10(positive.max())
-    return np.arange(math.ceil(least), most + 1e-9)
+    decades = 10.0 ** np.arange(math.ceil(least), most + 1e-9)
+    return decades.tolist() if len(decades) > 1 else sorted({*positive.tolist()})
 
 
 VIEW = View(

@@ -209,9 +209,59 @@ def _level(length: int, condition: Condition) -> float:
 
 def can_tell(length: int, condition: Condition) -> bool:
     """Whether a share is seen to be met by the last look, if every single run does it."""
-    best = float(condition.wanted.met(np.array(1.0)))
-    values = [best] * condition.looks[-1]
-    return not condition.runs or judged(values, condition, _level(length, condition)).status == MET
+    return not condition.runs or _is_met(0, condition.looks[-1], length, condition)
+
+
+def _is_met(misses: int, repeats: int, length: int, condition: Condition) -> bool:
+    """Whether so many repeats tell that it is met, if all their runs but some do it."""
+    n = repeats * condition.runs
+    # of what is to be rare, none of the runs does it
+    count = n - misses if condition.wanted.met(np.array(1.0)) else misses
+    ends = share_interval(count, n, "exact", 1 - 2 * _level(length, condition))
+    return bool(condition.wanted.met(np.array(ends)).all())
+
+
+def most_misses(length: int, condition: Condition) -> int:
+    """Of a share: of how many runs of all repeats it may be missed where it is seen to be met; -1:
+    it is not met even where every run does it.
+    """
+    misses = -1
+    while _is_met(misses + 1, condition.looks[-1], length, condition):
+        misses += 1
+    return misses
+
+
+def repeats_to_tell(mean: float, length: int, condition: Condition) -> int:
+    """Of a share: how many repeats, twice as many again and again, would tell that it is met or
+    not, if it stayed as it is; 0 if 10,000 would not.
+    """
+    repeats = condition.looks[-1]
+    while repeats < 10_000:
+        repeats *= 2
+        more = condition._replace(looks=looks_up_to(repeats, condition.looks[0]))
+        n = repeats * condition.runs
+        ends = share_interval(round(mean * n), n, "exact", 1 - 2 * _level(length, more))
+        low, high = condition.wanted.met(np.array(ends))
+        if low == high:
+            return repeats
+    return 0
+
+
+def met_takes(lengths: Sequence[int], condition: Condition) -> str:
+    """Of a share: in how many runs of all repeats it must be seen to be met; "" of others."""
+    if not condition.runs:
+        return ""
+    n = condition.looks[-1] * condition.runs
+    misses = sorted({max(most_misses(length, condition), 0) for length in lengths})
+    # intervals of longer searches are wider
+    if condition.wanted.met(np.array(1.0)):
+        counts = " to ".join(f"{n - most:,}" for most in reversed(misses))
+        takes = f"all {n:,}" if misses == [0] else f"at least {counts} of {n:,}"
+    else:
+        takes = f"at most {' to '.join(map(str, misses))} of {n:,}"
+    return (
+        f"after {condition.looks[-1]} repeats of {condition.runs} runs each, met takes {takes} runs"
+    )
 
 
 class Search(NamedTuple):
@@ -253,6 +303,11 @@ def search(
             place = asks.send(found.status == MET)
         except StopIteration as end:
             return Search(points, tested, end.value)
+
+
+def longest(ladders: Mapping[str, Sequence[float]]) -> int:
+    """How many specifications of all keys together there are at most."""
+    return 1 + sum(len(ladder) - 1 for ladder in ladders.values())
 
 
 def alone(ladders: Mapping[str, Sequence[float]]) -> list[list[Point]]:

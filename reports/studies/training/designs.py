@@ -36,7 +36,7 @@ def designs(frames: Frames, wanted: Wanted | None) -> Designed:
         no_goal_but_its_own(frames, wanted, goal(frames))
         must_not_vary(frames, GOAL)
         return _points(frames)
-    wanted = _own_goal(frames) if wanted is None else _known(frames, wanted)
+    wanted = own_goal(frames) if wanted is None else _known(frames, wanted)
     learning = frames.learning
     quality = _quality(wanted.measure, bool(learning["test_accuracy"].notna().any()))
     sources = [source for source in learning["source"].unique() if source != "exact"]
@@ -52,7 +52,8 @@ def designs(frames: Frames, wanted: Wanted | None) -> Designed:
     return Designed(quality.replace("_", " "), "share", _said(wanted), _same(frames, wanted), found)
 
 
-def _own_goal(frames: Frames) -> Wanted:
+def own_goal(frames: Frames) -> Wanted:
+    """The goal of a training as a condition."""
     options = frames.experiment["training"]
     at_least = not LEARNING[options["criterion"]].less_is_better
     return Wanted(options["criterion"], at_least, options["goal"])
@@ -122,7 +123,7 @@ def _design(name: str, own: pd.DataFrame, wanted: Wanted, quality: str) -> Desig
 def _points(frames: Frames) -> Designed:
     """A design for every point of a sweep and source: means over its repeats."""
     held_back = "test_accuracy" in means_of(frames).measures
-    own = _own_goal(frames)
+    own = own_goal(frames)
     quality = _quality(own.measure, held_back)
     ends = point_estimates(frames, "solved" if quality == SOLVED else quality)
     spent = [point_estimates(frames, measure) for measure in TO_GOAL]

@@ -49,9 +49,8 @@ def learning_curves(frames: Frames) -> "Figure | None":
             own = table[(table["source"] == source) & (table[against] > 0)]
             if own.empty:
                 continue
-            if of_errors:
-                for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
-                    axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
+            for _, run in list(own.groupby("run"))[:RUNS_SHOWN]:
+                axis.plot(run[against], run[what], "-", color=colour, linewidth=0.5, alpha=0.35)
             style = "--" if source == "exact" else "-"
             # errors of runs differ by orders of magnitude; accuracies are shares, whose mean means
             # something

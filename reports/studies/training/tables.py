@@ -6,10 +6,22 @@ from functools import partial
 import pandas as pd
 
 from reports.columns import Table, named, only
-from reports.formats import Cell, Part, Spread, count, fixed, joules, number, seconds
+from reports.formats import (
+    Cell,
+    Estimate,
+    Format,
+    Part,
+    Spread,
+    count,
+    fixed,
+    joules,
+    number,
+    seconds,
+)
 from reports.frames import Frames
 from reports.studies.training.classes import classified
 from reports.studies.training.columns import ADVICE, LEARNING, goal, source_name
+from reports.studies.training.designs import own_goal
 from reports.studies.training.energy import energies, largest
 from reports.table import facts_table
 
@@ -54,7 +66,11 @@ SPENT = {
     "chip_time_to_goal": named("time to goal", seconds, "s"),
     "energy_to_goal": named("energy to goal", joules, "J"),
     "evaluations": named("evaluations in all", count),
+    "chip_time": named("time in all", seconds, "s"),
+    "energy": named("energy in all", joules, "J"),
 }
+# what is measured of every run, and its column of learning
+OF_RUNS = {"evaluations": "evaluations", "chip_time": "chip_time_s", "energy": "energy_j"}
 # of a source, beside when and how well it learned
 FURTHER = (
     "predicted_error",
@@ -100,7 +116,12 @@ def _trained(frames: Frames) -> list[Table]:
         # a share of runs, back to their number
         solved = {what: Part(round(own[what] * runs), runs) for what in ("solved", "ever_solved")}
         spent = {what: own.get(what, math.nan) for what in SPENT}
-        reached.append({"source": name, **solved, **spent})
+        ranges = _ranges(frames, source)
+        shown_spent = {
+            f"{what}_shown": Estimate(value, math.nan, *ranges.get(what, ()))
+            for what, value in spent.items()
+        }
+        reached.append({"source": name, **solved, **spent, **shown_spent})
         row: dict[str, Cell] = {"source": name}
         for what in ends:
             row[what] = Spread(own[what], own[f"{what}_sd"])
@@ -108,10 +129,14 @@ def _trained(frames: Frames) -> list[Table]:
         ended.append(row)
     note = (
         "solved: runs that meet the goal at the end; ever: at some record; to goal: until first"
-        " seen there, medians of the runs that ever were; evaluations: measurements of E"
+        " seen there, medians of the runs that ever were; in all: means of the whole training; in"
+        " brackets the least and the most of a run; evaluations: measurements of E"
     )
-    columns = {"source": BY, **SOLVED, **SPENT}
-    shown = [Table(f"How soon: {goal(frames)}", note, pd.DataFrame(reached), columns)]
+    columns = {"source": BY, **SOLVED, **{f"{what}_shown": col for what, col in SPENT.items()}}
+    # numbers stay numbers
+    records = {"source": BY, **SOLVED, **SPENT}
+    frame = pd.DataFrame(reached)
+    shown = [Table(f"How soon: {goal(frames)}", note, frame, columns, records=records)]
     columns = {"source": BY}
     for what in ends:
         digits = number if LEARNING[what].less_is_better else partial(fixed, spec=".3f")
@@ -130,6 +155,30 @@ def _trained(frames: Frames) -> list[Table]:
     return [*shown, *energies(frames), facts_table(frames, rest, "Further", note)]
 
 
+def _ranges(frames: Frames, source: str) -> dict[str, tuple[float, float]]:
+    """Of every measure of `SPENT` that differs by run its least and most: to the goal, of the runs
+    that ever got there, and in all.
+    """
+    own = frames.learning[frames.learning["source"] == source]
+    wanted = own_goal(frames)
+    # rows stand in the order of updates
+    first = own[wanted.met(own[wanted.measure].to_numpy(float))].groupby("run").first()
+    last = own.groupby("run").last()
+    found = {}
+    for rows, suffix in ((first, "_to_goal"), (last, "")):
+        for what, column in OF_RUNS.items():
+            if len(rows):
+                values = rows[column].to_numpy(float)
+                found[f"{what}{suffix}"] = (float(values.min()), float(values.max()))
+    return found
+
+
+def _from_to(value: float, ends: tuple[float, float], format: Format) -> str:
+    """34.2 ms (28 ms to 40.1 ms), with the range of runs."""
+    low, high = map(format, ends)
+    return f"{format(value)} ({low} to {high})" if low != high else format(value)
+
+
 def learned(frames: Frames) -> list[tuple[str, str]]:
     """The result of a training, in a sentence for every source."""
     learning = frames.learning
@@ -145,9 +194,7 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
             text += f"first seen there after {count(updates)} updates"
             # the exact gradient measures nothing and has no chip
             if source != "exact":
-                text += f", {count(value[source, 'evaluations_to_goal'])} evaluations, "
-                text += f"{seconds(value[source, 'chip_time_to_goal'])} of chip time and "
-                text += f"{joules(value[source, 'energy_to_goal'])} (medians)"
+                text += _spent_of(frames, source, value)
         if diverged := value.get((source, "diverged")):
             text += (
                 f"; {round(diverged * runs)} diverged: lower its eta, or let the chip measure its"
@@ -163,6 +210,42 @@ def learned(frames: Frames) -> list[tuple[str, str]]:
     return sentences
 
 
+def _spent_of(frames: Frames, source: str, value: dict[tuple[str, str], float]) -> str:
+    """What it took to the goal, and what the whole training takes."""
+    ranges = _ranges(frames, source)
+    parts = {"evaluations": count, "chip_time": seconds, "energy": joules}
+    to_goal, in_all = (
+        [
+            _from_to(value[source, f"{what}{suffix}"], ranges[f"{what}{suffix}"], format)
+            for what, format in parts.items()
+        ]
+        for suffix in ("_to_goal", "")
+    )
+    return (
+        f", {to_goal[0]} evaluations, {to_goal[1]} of chip time and {to_goal[2]} (medians, and"
+        f" least and most of a run); the whole training takes {in_all[1]} and {in_all[2]} (means)"
+    )
+
+
+def for_data_sheet(frames: Frames) -> list[str]:
+    """Which of these numbers a data sheet can promise, in a sentence."""
+    value = _values(frames) if "learning" in frames.tables else {}
+    sources = [
+        source for source, what in value if what == "chip_time_to_goal" and source != "exact"
+    ]
+    if not any(math.isfinite(value[source, "chip_time_to_goal"]) for source in sources):
+        return []
+    blind = (
+        "patterns held back, which a chip does not see"
+        if frames.experiment["training"]["criterion"].startswith("test")
+        else "an exact measure, which a chip does not have"
+    )
+    return [
+        "For a data sheet: the most that the whole training takes, of chip time and energy, and the"
+        f" yield of perturb dies; when the goal is first reached is judged by {blind}."
+    ]
+
+
 def verdicts(frames: Frames) -> list[tuple[str, str]]:
     """(source, its result), as far as there is one."""
     return learned(frames) if "learning" in frames.tables else []
@@ -170,7 +253,7 @@ def verdicts(frames: Frames) -> list[tuple[str, str]]:
 
 def notes(frames: Frames) -> list[str]:
     """What else was found, in sentences."""
-    return largest(frames)
+    return [*for_data_sheet(frames), *largest(frames)]
 
 
 def warnings(frames: Frames) -> list[str]:

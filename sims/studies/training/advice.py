@@ -98,6 +98,10 @@ def _rate_advice(plan: Plan, limits: Limits) -> Iterator[Advised]:
             f" eigenvalues of H: the positive ones sum up to {limits.positive:.3g}, the largest is"
             f" {limits.largest:.3g}; all of them to tr H = {limits.trace:.3g})"
         )
+        if plan.trials_per_update > 1:
+            why += f"; with {plan.trials_per_update} trials per update, with fewer it is lower"
+        if plan.first_rate < limits.eta / 2:
+            why += "; a lower one, as in use, is slower and ends in less noise"
         if over:
             why += ": it is exceeded, and the error may grow, unless E has an upper bound"
         yield Advised("training.eta", plan.first_rate, limits.eta / 2, over, why)
@@ -114,11 +118,17 @@ def _averaging_advice(plan: Plan, limits: Limits, n: int, pulsed: bool) -> Itera
         f"averaging {K} trials allows {averaging_gain(H, K):.1f} times the rate; it pays up to"
         " about the sum of positive eigenvalues over the largest"
     )
+    fewer = math.ceil(most)
     if pulsed:
         # fewer writes, of which steps that differ up and down make a drift: theory has no limit
-        why += ", and in devices whose steps up and down differ beyond"
+        why += f" ({fewer}), and in devices whose steps up and down differ beyond, as here"
+        fewer = max(K, fewer)
+    elif K > fewer:
+        slower = averaging_gain(H, K) / averaging_gain(H, fewer)
+        why += f"; with {fewer} trials the rate that is advised is {slower:.2g} times lower"
     too_many = K > 4 * most and not pulsed
-    yield Advised("training.trials_per_update", float(K), math.ceil(most), too_many, why, "at most")
+    bound = "" if pulsed else "at most"
+    yield Advised("training.trials_per_update", float(K), fewer, too_many, why, bound)
 
 
 def _error_unit_advice(

@@ -222,6 +222,15 @@ class Crossed:
         return values.to_numpy(float).reshape(self.D, self.S)
 
 
+def overall(progress: Progress, place: int, chips: int) -> Progress:
+    """Progress of the chip at a place as that of all chips: the time left is that of all."""
+
+    def advance(_: str, done: int, total: int) -> None:
+        progress(f"learning, {chips} chips", place * total + done, chips * total)
+
+    return advance
+
+
 def _spent(learner: Learner, update: int) -> tuple[float, float, float]:
     """Evaluations, chip time and energy of so many updates; infinite of -1: never."""
     if update < 0:
