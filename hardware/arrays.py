@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from hardware.array_tables import ArrayParams
+from perturb.networks.layers.layer import Activation, Layer, Linear, chained
 from perturb.networks.layers.network import Layers
 from perturb.networks.layers.part import Chain, ResidualPart
 from perturb.networks.layers.products import Product
@@ -72,3 +73,19 @@ def conversions(array: ArrayParams, objective: Objective) -> int:
         read = outputs * by_rows * bool(array.output_bits)
         total += groups * uses * (driven + read)
     return total
+
+
+def chain_of(net: Any) -> Chain | None:
+    """The layers of a network one after another, an MLP's too; None of other networks."""
+    if isinstance(net, Layers):
+        return net.chain
+    if not isinstance(net, MLP):
+        return None
+    pairs = zip(net.layers[1:], net.activations, strict=True)
+    layers: list[Layer] = []
+    for size, activation in pairs:
+        layers.append(Linear(size))
+        if activation != "linear":
+            layers.append(Activation(activation))
+    # the weights of both stand in the same order
+    return chained(layers, (net.layers[0],))

@@ -22,14 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hardware.array_tables import ArrayParams
-from hardware.arrays import slices
+from hardware.arrays import chain_of, slices
 from hardware.params import ChipParams
-from perturb.networks.layers.layer import Activation, Layer, Linear, chained
 from perturb.networks.layers.network import AT_ONCE, Layers
 from perturb.networks.layers.part import Chain, Part, ResidualPart
 from perturb.networks.layers.products import Product
 from perturb.networks.losses import ERRORS
-from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
 from perturb.trial.readout import Reading
 
@@ -148,7 +146,7 @@ def carried_to_error(objective: Objective, w: Array, sigma: float, seed: int = 0
     w (n,): of the objective, with the other weights held. sigma: of a perturbation.
     """
     net: Any = getattr(objective.unrestricted, "network", None)
-    chain = _chain_of(net)
+    chain = chain_of(net)
     if chain is None:
         return None
     whole: Any = objective.unrestricted
@@ -238,18 +236,3 @@ class _Walk:
                 if driven:
                     self.found.rows[number].slopes += float(np.vdot(e, e))
         return e
-
-
-def _chain_of(net: Any) -> Chain | None:
-    if isinstance(net, Layers):
-        return net.chain
-    if not isinstance(net, MLP):
-        return None
-    pairs = zip(net.layers[1:], net.activations, strict=True)
-    layers: list[Layer] = []
-    for size, activation in pairs:
-        layers.append(Linear(size))
-        if activation != "linear":
-            layers.append(Activation(activation))
-    # the weights of both stand in the same order
-    return chained(layers, (net.layers[0],))
