@@ -70,7 +70,6 @@ def literal_share(objective, w, chip, sigma, trials, code="gaussian", seed=0):
     shape = trials, w.size
     signs = code == "rademacher"
     D = sigma * (rng.choice([-1.0, 1.0], shape) if signs else rng.standard_normal(shape))
-    # |g|^2 lies along D, as 1/|D|^2 does with so few weights: (D.g) of every trial
     found = (errors(w + D) - errors(w - D)) / 2 * (D @ g) / sigma**2 / (g @ g)
     return found.mean(), found.std() / np.sqrt(trials)
 
