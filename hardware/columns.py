@@ -104,10 +104,10 @@ def predicted_share(params: ChipParams, objective: Objective, w: Array, sigma: f
     that are free, with noise of columns and of reading weights; and for what earlier columns do to
     it, Cov(S, m)/Var m over perturbations of theirs. Both are means over POINTS perturbed weights
     at which what comes before is converted, too. Exact for one layer in arrays of all its rows, a
-    squared error and Gaussian perturbations (Stein); random signs of few inputs are not normal. Of later layers an estimate:
-    E is taken to be linear in each step. Neurons are taken to be ideal. Below 1/2 it counts as
-    stalled, see `stalled_gradient`. Of thousands of net inputs the share is the mean of
-    `rounding_gain` over where they lie.
+    squared error and Gaussian perturbations (Stein); random signs of few inputs are not normal. Of
+    later layers an estimate: E is taken to be linear in each step. Neurons are taken to be ideal.
+    Below 1/2 it counts as stalled, see `stalled_gradient`. Of thousands of net inputs the share is
+    the mean of `rounding_gain` over where they lie.
 
     References
     ----------
