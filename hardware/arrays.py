@@ -11,12 +11,17 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from hardware.array_tables import ArrayParams
+from perturb.networks.layers.layer import Activation, Layer, Linear, chained
 from perturb.networks.layers.network import Layers
 from perturb.networks.layers.part import Chain, ResidualPart
 from perturb.networks.layers.products import Product
 from perturb.networks.mlp import MLP
 from perturb.networks.objective import Objective
+
+Array = np.ndarray
 
 
 class Matrix(NamedTuple):
@@ -72,3 +77,32 @@ def conversions(array: ArrayParams, objective: Objective) -> int:
         read = outputs * by_rows * bool(array.output_bits)
         total += groups * uses * (driven + read)
     return total
+
+
+def chain_of(net: Any) -> Chain | None:
+    """The layers of a network one after another, an MLP's too; None of other networks."""
+    if isinstance(net, Layers):
+        return net.chain
+    if not isinstance(net, MLP):
+        return None
+    pairs = zip(net.layers[1:], net.activations, strict=True)
+    layers: list[Layer] = []
+    for size, activation in pairs:
+        layers.append(Linear(size))
+        if activation != "linear":
+            layers.append(Activation(activation))
+    # the weights of both stand in the same order
+    return chained(layers, (net.layers[0],))
+
+
+def has_bias(part: Product, rows: slice) -> bool:
+    """Whether the last of these rows of its arrays is that of the bias."""
+    return part.bias and rows.stop > part.columns
+
+
+def row_sums(part: Product, w: Array, rows: slice, c: Array, biased: bool = True) -> Array:
+    """What some rows of its arrays add up to at the columns, (groups, outputs, positions * S), from
+    `part.prepare` of an input.
+    """
+    x = part.matrix(w)[..., rows] @ c[:, rows]
+    return x + part.biases(w)[..., None] if biased and has_bias(part, rows) else x

@@ -1,63 +1,76 @@
 """What the converters of an array's columns hide of perturbations: predicted, and measured.
 
 A converter of step q hides a perturbation that moves a net input x by much less than q, unless x
-lies at an edge between two of its levels. Patterns, positions and columns lie anywhere, so that
-they dither one another: of x ~ N(m, s^2), s with what patterns and perturbations give x, a share
-`rounding_gain(s, q, m)` of small changes passes in the mean. What a weight does passes the
-converters of its own matrix and of all after it, and the shares multiply.
+lies at an edge between two of its levels, where it is magnified. Of x ~ N(m, s^2) a converter gives
+
+    S(m, s) = q sum_j Phi((m - edge_j)/s)        in the mean, within its range
+    S'(m, s) = q sum_j phi((m - edge_j)/s)/s     for a small change of m
+
+for each pattern, position and column on its own. Thousands of them lie anywhere in a step, and the
+mean over them is 1 wherever s is small: they dither one another. A few do not.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import ndtr
 
-from hardware.arrays import matrices
+from hardware.arrays import chain_of, has_bias, row_sums, slices
 from hardware.chip import Chip
 from hardware.params import ChipParams
-from hardware.parts.converter import Converter
+from hardware.parts.converter import quantised
 from hardware.parts.crossbar import Crossbar
-from hardware.parts.draws import Shown
 from perturb.errors import InputError
-from perturb.networks.layers.network import Layers
-from perturb.networks.layers.part import Chain, ResidualPart
-from perturb.networks.layers.products import Product, ScalingPart
+from perturb.networks.layers.network import AT_ONCE, Layers
+from perturb.networks.layers.part import Chain, Part, ResidualPart
+from perturb.networks.layers.products import Product
+from perturb.networks.losses import ERRORS
 from perturb.networks.objective import Objective
 from perturb.seeds import derive_seed, nth_seed
-from perturb.theory.rounding import rounding_gain
 from perturb.training.plan import Plan
 from perturb.trial.codes import CODES
 
 Array = np.ndarray
-POINTS = 8  # perturbed weights at which net inputs are looked at
+Values = list[np.ndarray]
+POINTS = 16  # perturbed weights at which net inputs are looked at
 PARTS = 8  # independent parts of the trials, whose spread is the standard error
+WIDE = 0.25  # steps; of wider spreads Poisson's sum of three terms is exact to 1e-8
+NEAR = np.arange(-1.0, 2.0)  # edges that narrower ones reach, from the nearest on
 
 
-class _Watching(Converter):
-    """Converts as it is, and remembers number, sum and sum of squares of what comes in."""
+def mean_words(m: Array, s: Array, bits: int, reach: float) -> tuple[Array, Array, Array]:
+    """S and S' of a converter for x ~ N(m, s^2), as at the head of this file; and which edge it
+    crosses in the mean, m where none.
 
-    def __init__(self, bits: int, reach: float):
-        super().__init__(bits, reach)
-        self.moments: list[Array] = []
-
-    def __call__(self, x: Array, times: int = 1) -> Array:
-        self.moments.append(np.array([x.size, x.sum(), (x**2).sum()]))
-        return super().__call__(x, times)
-
-
-class _Watched(Crossbar):
-    """Arrays of which is seen what every matrix makes its columns convert."""
-
-    def _begin(self) -> None:
-        super()._begin()
-        self.seen: dict[int, Array] = {}
-
-    def sums(self, number: int, W: Array, bias: Array | None, y: Array, shown: Shown) -> Array:
-        self.outputs = watching = _Watching(self.params.output_bits, self.params.output_range)
-        x = super().sums(number, W, bias, y, shown)
-        # of arrays above one another, and of patterns that are evaluated one after another
-        self.seen[number] = self.seen.get(number, np.zeros(3)) + sum(watching.moments)
-        return x
+    m, s: of one shape. S' is 0 where s is 0: nothing moves.
+    """
+    q = 2 * reach / 2**bits
+    m, s = m / q, np.maximum(s / q, 1e-300)
+    # k-th term of Poisson's sums over the edges j + 1/2; lost where they are not used
+    k = np.arange(1.0, 4.0).reshape(-1, *(1,) * m.ndim)
+    fades = (-1) ** k * np.exp(-2 * (np.pi * k * s) ** 2)
+    waves = 1 + 2 * (fades * np.cos(2 * np.pi * k * m)).sum(0)
+    # where S leaves the range, the share of x that is inside is left of the slope
+    top = 2.0 ** (bits - 1)
+    waves *= ndtr((top - 1 - m) / s) - ndtr((-top - m) / s)
+    # sum_j edge_j phi((m - edge_j)/s)/s = m S' + s^2 S''
+    bends = -4 * np.pi * (k * fades * np.sin(2 * np.pi * k * m)).sum(0)
+    sums = m + (fades * np.sin(2 * np.pi * k * m) / (np.pi * k)).sum(0)
+    # the edges next to m, which are there within the range
+    nearest = np.floor(m)
+    edges = nearest + 0.5 + NEAR.reshape(-1, *(1,) * m.ndim)
+    z = (m - edges) / s
+    steps = nearest - 1 + ndtr(z).sum(0)
+    there = (-top < edges) & (edges < top - 1)
+    peak = there * np.exp(-(np.minimum(abs(z), 30) ** 2) / 2) / (s * math.sqrt(2 * np.pi))
+    peaks = peak.sum(0)
+    S = np.where(s < WIDE, steps, sums)
+    slope = np.where(s < WIDE, np.where(s > 1e-12, peaks, 0.0), waves)
+    crossing = np.where(s < WIDE, (edges * peak).sum(0), m * waves + s**2 * bends)
+    some = (slope > 1e-100) & ((s < WIDE) | (slope > 1e-2))
+    edge = np.divide(crossing, slope, out=m.copy(), where=some)
+    return q * np.clip(S, -top, top - 1), slope, q * edge
 
 
 def predicted_share(params: ChipParams, objective: Objective, w: Array, sigma: float) -> float:
@@ -76,7 +89,8 @@ def predicted_share(params: ChipParams, objective: Objective, w: Array, sigma: f
     Returns
     -------
     float
-        <g^, g>/|g|^2 in the mean over trials; 1 where nothing is hidden.
+        <g^, g>/|g|^2 in the mean over trials; 1 where nothing is hidden, more where net inputs
+        lie at an edge.
 
     Raises
     ------
@@ -85,12 +99,15 @@ def predicted_share(params: ChipParams, objective: Objective, w: Array, sigma: f
 
     Notes
     -----
-    sum_l |g_l|^2 prod_{k >= l} G_k / |g|^2 over matrices l, with G_k the `rounding_gain` of mean
-    and standard deviation of all that the columns of matrix k convert, over patterns, positions,
-    columns and perturbations, what comes before being converted too. Of two paths that are added
-    up, the shares of both are multiplied: then it is a lower bound. Net inputs are taken to be
-    normal and slopes of neurons as they are without converters: where G is neither about 1 nor
-    about 0 it is an estimate. A share below 1/2 counts as stalled, see `stalled_gradient`.
+    g~.g/|g|^2, with g~ from the backward pass of E in which every column of every pattern and
+    position has gains: S' for what its own weights do to it, s^2 = sigma^2 sum_i y_i^2 over weights
+    that are free, with noise of columns and of reading weights; and for what earlier columns do to
+    it, Cov(S, m)/Var m over perturbations of theirs. Both are means over POINTS perturbed weights
+    at which what comes before is converted, too. Exact for one layer in arrays of all its rows, a
+    squared error and Gaussian perturbations (Stein); random signs of few inputs are not normal. Of
+    later layers an estimate: E is taken to be linear in each step. Neurons are taken to be ideal.
+    Below 1/2 it counts as stalled, see `stalled_gradient`. Of thousands of net inputs the share is
+    the mean of `rounding_gain` over where they lie.
 
     References
     ----------
@@ -107,28 +124,38 @@ def predicted_share(params: ChipParams, objective: Objective, w: Array, sigma: f
     ...     array = chip.array.model_copy(update={"output_bits": bits})
     ...     params = chip.model_copy(update={"array": array})
     ...     return round(predicted_share(params, objective, np.ones(3), sigma=0.01), 2)
-    >>> share(8), share(2)
+    >>> share(10), share(2)
     (1.0, 0.0)
     """
-    array = params.array
-    if not array.output_bits:
+    if not params.array.output_bits:
         raise InputError("array.output_bits = 0 converts nothing: give bits")
-    own = Chip(params, objective, w, np.zeros_like(w), "central", fidelity="batch").parts.array
-    watched = _Watched(array, objective, 0)
-    D = np.array([CODES["rademacher"].draw(w.size, sigma, 0, trial) for trial in range(POINTS)])
-    points, keys = objective.whole_weights(w + D), [(trial, 0) for trial in range(POINTS)]
-    own.neurons.errors(points, None, keys, watched)
-    step = 2 * array.output_range / 2**array.output_bits
-    gains = []
-    for _, (size, total, squares) in sorted(watched.seen.items()):
-        mean = total / size
-        spread = float(np.sqrt(max(squares / size - mean**2, 0.0)))
-        gains.append(rounding_gain(spread, step, mean) if spread > 0 else 0.0)
-    # of a matrix: through its own converters and all that come after them; 1 after the last
-    through = np.append(np.cumprod(gains[::-1])[::-1], 1.0)
-    share = through[_first_matrices(objective)[objective.weight_layers() - 1]]
-    g = objective.gradient(w)
-    return float((share * g**2).sum() / (g @ g)) if g.any() else math.nan
+    whole: Any = objective.unrestricted
+    net, at = whole.network, objective.whole_weights(w)
+    chain = chain_of(net)
+    assert chain is not None
+    signs = [CODES["rademacher"].draw(w.size, sigma, 0, trial) for trial in range(POINTS)]
+    # weights that are held do not move
+    moves = objective.whole_weights(w + np.array(signs)) - at
+    free = moves[0] != 0
+    g = np.where(free, whole.gradient(at), 0.0)
+    if not g.any():
+        return math.nan
+    read = params.weights.read_noise
+    variances = np.where(free, sigma**2 + read**2, 0.0)
+    if read:
+        rng = np.random.Generator(np.random.Philox(0))
+        moves += read * free * rng.standard_normal(moves.shape)
+    found: Any = 0.0
+    shape = net.input_shape if isinstance(net, Layers) else (net.layers[0],)
+    some = max(1, AT_ONCE // (POINTS * chain.size))
+    for first in range(0, whole.n_patterns, some):
+        rows = slice(first, first + some)
+        y = np.ascontiguousarray(whole.x[rows].T).reshape(*shape, -1)
+        walk = _Passing(params, whole, variances, moves)
+        _, z, tape = walk.forward(chain, at, 0, [y] * (POINTS + 1), y)
+        e = np.ascontiguousarray(ERRORS[net.error].e(z.T, whole.target[rows]).T) / whole.n_patterns
+        found += walk.backward(tape, e)[1] @ g
+    return float(found / (g @ g))
 
 
 def measured_share(
@@ -185,25 +212,141 @@ def measured_share(
     return float(np.mean(shares)), float(np.std(shares, ddof=1) / math.sqrt(PARTS))
 
 
-def _first_matrices(objective: Objective) -> Array:
-    """Of each layer of weights the number of the first matrix whose converters it passes: its own,
-    or of a batchnorm the next one.
+class _Kept(NamedTuple):
+    """Of a part: what backward needs, or the tapes of both paths of a sum; of a matrix, for each of
+    its arrays above one another: its rows, and gains for its own weights and for what comes before.
     """
-    net: Any = getattr(objective.unrestricted, "network", None)
-    if not isinstance(net, Layers):
-        return np.arange(len(matrices(objective)))
-    first: list[int] = []
-    _append(first, net.chain, 0)
-    return np.array(first)
+
+    part: Part
+    w: Array
+    kept: Any
+    gains: list[tuple[slice, Array, Array]]
 
 
-def _append(first: list[int], chain: Chain, number: int) -> int:
-    """Append those of a chain whose first matrix has this number; gives the number after it."""
-    for part in chain.parts:
-        if isinstance(part, Product | ScalingPart):
-            first.append(number)
-            number += isinstance(part, Product)
-        elif isinstance(part, ResidualPart):
-            number = _append(first, part.path, number)
-            number = _append(first, part.shortcut, number)
-    return number
+class _Passing:
+    """Both passes of a chain for some patterns, on a chip's arrays."""
+
+    def __init__(self, params: ChipParams, objective: Objective, variances: Array, moves: Array):
+        self.p = params.array
+        self.crossbar = Crossbar(params.array, objective, 0)
+        self.variances = variances  # of weights, (n,): by perturbations and by reading
+        self.moves = moves  # (POINTS, n)
+        self.rng = np.random.Generator(np.random.Philox(1))
+
+    def forward(
+        self, chain: Chain, w: Array, start: int, ys: Values, z: Array
+    ) -> tuple[Values, Array, list[_Kept]]:
+        """ys: activities with converters, at w and at the points. z: at w, of edges that the last
+        sums cross: errors and slopes of neurons there are those in the middle of a jump. start: of
+        the weights of the chain among all.
+        """
+        tape = []
+        for part, own in zip(chain.parts, chain.slices, strict=True):
+            of_w = w[own]
+            first = start + own.start
+            kept: Any = None
+            gains: list[tuple[slice, Array, Array]] = []
+            if isinstance(part, ResidualPart):
+                # the weights of the path come first
+                n = part.path.n_weights
+                a, a_z, path = self.forward(part.path, of_w[:n], first, ys, z)
+                b, b_z, shortcut = self.forward(part.shortcut, of_w[n:], first + n, ys, z)
+                ys = [y + other for y, other in zip(a, b, strict=True)]
+                z = a_z + b_z
+                kept = path, shortcut
+            elif isinstance(part, Product):
+                alike = ys[0] is ys[-1]
+                driven = [self._driven(part, y) for y in (ys[:1] if alike else ys)]
+                driven *= len(ys) if alike else 1
+                kept = driven[0]
+                ys, z, gains = self._columns(part, of_w, first, driven)
+            else:
+                moved = self._moved(part, first)
+                ys = [
+                    part.output(of_w + v, part.prepare(y)) for v, y in zip(moved, ys, strict=True)
+                ]
+                z, kept = part.forward(of_w, part.prepare(z))
+            tape.append(_Kept(part, of_w, kept, gains))
+        return ys, z, tape
+
+    def _moved(self, part: Part, first: int) -> Array:
+        moves = self.moves[:, first : first + part.n_weights]
+        return np.vstack([np.zeros(part.n_weights), moves])
+
+    def _driven(self, part: Product, y: Array) -> Array:
+        return quantised(part.prepare(y), self.p.input_bits, self.p.input_range)
+
+    def _columns(
+        self, part: Product, w: Array, first: int, driven: Values
+    ) -> tuple[Values, Array, list[tuple[slice, Array, Array]]]:
+        """Sums at all points, converted; edges they cross at w; and gains, of each array."""
+        p = self.p
+        moved = self._moved(part, first)
+        variances = self.variances[first : first + part.n_weights]
+        sums: list[Any] = [0.0] * len(driven)
+        z: Any = 0.0
+        gains = []
+        blocks = slices(part.columns + part.bias, p.rows)
+        for rows in blocks:
+            # what weights that are not perturbed give of activities that are; which patterns drive
+            # alike at all points
+            some = driven[:1] if driven[0] is driven[-1] else driven
+            m = np.array([self._sums(part, w, rows, c) for c in some])
+            # what their perturbations add is independent: variances are added up
+            own_s = np.array([row_sums(part, variances, rows, c**2) for c in some])
+            s = np.sqrt(own_s + p.output_noise**2)
+            found = mean_words(m, s, p.output_bits, p.output_range)
+            m, S, slope, edge = (
+                np.broadcast_to(values, (len(driven), *values.shape[1:])) for values in (m, *found)
+            )
+            m_off = m[1:] - m[1:].mean(0)
+            spread = (m_off**2).sum(0)
+            # without any movement from before, beyond rounding errors of this program
+            moved_too = spread > 1e-20 * (m[1:] ** 2).sum(0)
+            own = slope[1:].mean(0)
+            earlier = np.divide((m_off * S[1:]).sum(0), spread, out=own.copy(), where=moved_too)
+            gains.append((rows, own, earlier))
+            # of several arrays, edges of one meet any values of the others
+            z = edge[0] if len(blocks) == 1 else z + m[0]
+            for k, c in enumerate(driven):
+                x = m[k] + row_sums(part, moved[k], rows, c)
+                x += p.output_noise * self.rng.standard_normal(x.shape) if p.output_noise else 0.0
+                sums[k] = sums[k] + quantised(x, p.output_bits, p.output_range)
+        return [x.reshape(*part.shape, -1) for x in sums], z.reshape(*part.shape, -1), gains
+
+    def _sums(self, part: Product, w: Array, rows: slice, c: Array) -> Array:
+        """`row_sums` through wires."""
+        if not self.p.wire_resistance:
+            return row_sums(part, w, rows, c)
+        G = part.matrix(w)[..., rows].swapaxes(-1, -2)
+        b = part.biases(w)[..., None, :] if has_bias(part, rows) else None
+        G, b = self.crossbar.through_wires(G, b)
+        x = G.swapaxes(-1, -2) @ c[:, rows]
+        return x if b is None else x + b.swapaxes(-1, -2)
+
+    def backward(self, tape: list[_Kept], e: Array) -> tuple[Array, Array]:
+        """dE/dy of the input and g of the chain's weights, as far as they pass converters."""
+        g = []
+        for part, w, kept, gains in reversed(tape):
+            if isinstance(part, ResidualPart):
+                below, of_path = self.backward(kept[0], e)
+                other, of_shortcut = self.backward(kept[1], e)
+                e = below + other
+                g.append(np.concatenate([of_path, of_shortcut]))
+            elif isinstance(part, Product):
+                e = e.reshape(part.groups, part.rows, -1)
+                M = part.matrix(w)
+                of_M = np.zeros(M.shape)
+                of_b = np.zeros((part.groups, part.rows))
+                of_c = np.zeros_like(kept)
+                for rows, own, earlier in gains:
+                    of_M[..., rows] = (e * own) @ kept[:, rows].swapaxes(1, 2)
+                    of_c[:, rows] = M[..., rows].swapaxes(1, 2) @ (e * earlier)
+                    if has_bias(part, rows):
+                        of_b = (e * own).sum(-1)
+                e = part.collect(of_c)
+                g.append(np.concatenate([part.flat(of_M), of_b.ravel()])[: part.n_weights])
+            else:
+                e, of_w, _ = part.backward(w, kept, e, True)
+                g.append(of_w)
+        return e, np.concatenate(g[::-1]) if g else np.zeros(0)

@@ -8,8 +8,10 @@ from scipy.stats import norm
 import hardware
 import reports
 import sims
-from hardware.columns import _first_matrices, measured_share, predicted_share
+from hardware.columns import mean_words, measured_share, predicted_share
+from hardware.parts.converter import quantised
 from perturb import MLP, InputError, Layers
+from perturb.theory.rounding import rounding_gain
 from perturb.training.plan import Plan
 
 SIGMA = 0.05
@@ -47,28 +49,110 @@ def test_patterns_dither_one_another_as_foretold(steps, noise):
         assert abs(share - 1) > 5 * stderr + 0.01 or noise
 
 
+def literal_share(objective, w, chip, sigma, trials, code="gaussian", seed=0):
+    """Of a perceptron, trial by trial as on paper; and its standard error."""
+    net = objective.network
+    rng = np.random.default_rng(seed)
+    bits, reach = chip.array.output_bits, chip.array.output_range
+    g = objective.gradient(w)
+
+    def errors(points):
+        y = np.broadcast_to(objective.x, (len(points), *objective.x.shape))
+        start = 0
+        for a, b, name in zip(net.layers, net.layers[1:], net.activations, strict=False):
+            W = points[:, start : start + a * b].reshape(-1, a, b)
+            bias = points[:, None, start + a * b : start + a * b + b]
+            start += a * b + b
+            x = quantised(y @ W + bias, bits, reach)
+            y = {"linear": lambda x: x, "tanh": np.tanh}[name](x)
+        return ((y - objective.target) ** 2).sum((1, 2)) / 2 / objective.n_patterns
+
+    shape = trials, w.size
+    signs = code == "rademacher"
+    D = sigma * (rng.choice([-1.0, 1.0], shape) if signs else rng.standard_normal(shape))
+    found = (errors(w + D) - errors(w - D)) / 2 * (D @ g) / sigma**2 / (g @ g)
+    return found.mean(), found.std() / np.sqrt(trials)
+
+
+def exclusive_or(seed):
+    x = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
+    net = MLP([2, 2, 1], output="linear")
+    return net.objective(x, (x[:, :1] != x[:, 1:]).astype(float)), net.init(seed)
+
+
+def test_few_net_inputs_pass_what_lies_at_an_edge_and_nothing_else():
+    # x = +-1, the next edges at 1.2 and 0.4, sigma = 0.02
+    task = MLP([1, 1], activation="linear").objective([[1.0], [-1.0]], [[3.0], [3.0]])
+    chip = with_columns(output_bits=4, output_range=6.4)
+    assert predicted_share(chip, task, np.array([1.0, 0.0]), 0.02) < 1e-6
+    assert measured_share(chip, task, np.array([1.0, 0.0]), Plan(sigma=0.02)) == (0, 0)
+    # both at an edge, where half of the trials cross it: q/(s sqrt(2 pi)), s^2 = 2 sigma^2
+    share = predicted_share(chip, task, np.array([1.2, 0.0]), 0.02)
+    assert share == pytest.approx(0.8 / (0.02 * np.sqrt(2) * np.sqrt(2 * np.pi)), rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_exclusive_or_passes_five_bits_as_where_its_net_inputs_lie(seed):
+    objective, w = exclusive_or(seed)
+    chip = with_columns(output_bits=5, output_range=4.0)
+    predicted = predicted_share(chip, objective, w, 0.01)
+    for code in ("gaussian", "rademacher"):
+        share, stderr = literal_share(objective, w, chip, 0.01, 20_000, code)
+        # 0.1: of steps of two layers; a sum of three signs is not normal: more there
+        bound = 5 * stderr + (0.1 if code == "gaussian" else 0.5)
+        assert abs(predicted - share) < bound
+        assert (predicted < 0.5) == (share < 0.5)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"rows": 2}, {"output_noise": 0.1}], ids=["plain", "parts", "noise"]
+)
+def test_one_layer_agrees_with_trials_whatever_its_few_net_inputs(changes):
+    rng = np.random.default_rng(5)
+    differs = False
+    for seed in range(4):
+        net = MLP([3, 2], output="linear")
+        objective = net.objective(rng.standard_normal((3, 3)), 3 * rng.standard_normal((3, 2)))
+        w = net.init(seed)
+        chip = with_columns(output_bits=4, output_range=8.0, **changes)
+        predicted = predicted_share(chip, objective, w, 0.1)
+        plan = Plan(sigma=0.1, code="gaussian")
+        share, stderr = measured_share(chip, objective, w, plan, 16_000)
+        assert abs(share - predicted) < 5 * stderr
+        differs |= abs(share - 1) > 5 * stderr
+    assert differs
+
+
+def test_means_of_words_are_those_of_the_theory_of_rounding():
+    for s in (0.02, 0.2, 0.34, 0.36, 1.0):
+        m = np.linspace(-1.7, 1.7, 23)
+        S, slope, edge = mean_words(m, np.full(23, s), 6, 32.0)
+        expected = [rounding_gain(s, 1.0, value) for value in m]
+        np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-9)
+        x = m + s * norm.ppf((np.arange(20_000) + 0.5) / 20_000)[:, None]
+        np.testing.assert_allclose(S, quantised(x, 6, 32.0).mean(0), atol=2e-4)
+        # of a squared error E (Q - t)^2/2 changes with m by (edge - t) S', whatever t is
+        ends = [(quantised(x + h, 6, 32.0) ** 2).mean(0) / 2 for h in (-s / 10, s / 10)]
+        np.testing.assert_allclose(edge * slope, (ends[1] - ends[0]) / (s / 5), atol=0.05)
+    # beyond the range nothing passes
+    S, slope, _ = mean_words(np.array([-40.0, 40.0]), np.array([1.0, 1.0]), 6, 32.0)
+    assert S.tolist() == [-32, 31] and abs(slope).max() < 1e-9
+
+
 def test_what_a_weight_does_passes_its_own_columns_and_all_later_ones():
-    paths = "residual(conv1d 2 1; tanh; conv1d 2 1 | batchnorm)"
-    net = Layers([1, 3], ["conv1d 2 1", "batchnorm", paths, "flatten", "linear 2", "batchnorm"])
-    objective = net.objective(np.eye(3), np.ones((3, 2)))
-    # of a batchnorm those of the next matrix; behind the last one there is none
-    assert _first_matrices(objective).tolist() == [0, 1, 1, 2, 3, 3, 4]
-    # a step of 2, where about half of it passes columns with a spread of 0.5
-    chip = with_columns(output_bits=3, output_range=8.0)
+    chip = with_columns(output_bits=4, output_range=8.0)
     net = Layers([1, 3], ["conv1d 2 1", "tanh", "flatten", "linear 2"])
     rng = np.random.default_rng(0)
-    objective = net.objective(rng.standard_normal((20, 3)), np.ones((20, 2)))
+    objective = net.objective(rng.standard_normal((60, 3)), np.ones((60, 2)))
     w = 0.5 * rng.standard_normal(net.n_weights)
-    shares = [
-        predicted_share(chip, objective.of_layers([layer], w), w[net.weight_layers() == layer], 0.1)
-        for layer in (1, 2)
-    ]
-    g = objective.gradient(w)
-    square = [(g[net.weight_layers() == layer] ** 2).sum() for layer in (1, 2)]
-    assert 0 < shares[0] < shares[1] < 1
-    # perturbations of the other layer spread net inputs, too: more passes
-    whole = predicted_share(chip, objective, w, 0.1)
-    assert np.average(shares, weights=square) < whole < 1
+    for layer in (1, 2):
+        free = net.weight_layers() == layer
+        held = objective.of_layers([layer], w)
+        predicted = predicted_share(chip, held, w[free], 0.3)
+        plan = Plan(sigma=0.3, code="gaussian")
+        share, stderr = measured_share(chip, held, w[free], plan, 8000)
+        # 0.1: of two layers an estimate
+        assert abs(share - predicted) < 5 * stderr + 0.1 * (layer == 1)
 
 
 def test_without_converters_there_is_no_share_and_without_a_gradient_it_is_unknown():

@@ -109,7 +109,7 @@ class Crossbar:
             # the rows of this array; arrays side by side are taken together
             G = W[..., own, :]
             if p.wire_resistance:
-                G, b = self._through_wires(G, b)
+                G, b = self.through_wires(G, b)
             x = np.matmul(y[..., own], G)
             if b is not None:
                 x += b
@@ -133,7 +133,7 @@ class Crossbar:
             self.converted += evaluations * y.size * len(slices(outputs, self.params.columns))
         return self.inputs(y, evaluations)
 
-    def _through_wires(self, G: Array, b: Array | None) -> tuple[Array, Array | None]:
+    def through_wires(self, G: Array, b: Array | None) -> tuple[Array, Array | None]:
         """The weights and the bias of the rows of an array, or of arrays side by side, as the
         inputs meet them.
         """

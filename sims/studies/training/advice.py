@@ -170,7 +170,9 @@ def _error_unit_advice(
 def _columns_advice(
     experiment: Setup, objective: Objective, w: Array, plan: Plan
 ) -> Iterator[Advised]:
-    """Of the bits of the converters of an array's columns: the fewest that do not stall it."""
+    """Of the bits of the converters of an array's columns: the fewest from which on it does not
+    stall.
+    """
     chip = experiment.chip
     if not (used := chip.array.output_bits):
         return
@@ -180,11 +182,17 @@ def _columns_advice(
         array = chip.array.model_copy(update={"output_bits": bits})
         return predicted_share(chip.model_copy(update={"array": array}), looked, w, plan.sigma)
 
-    own, advised = share(used), used
-    # the share grows with the bits
-    while advised < MAX_BITS and not share(advised) >= STALLED:
+    def passes(bits: int) -> bool:
+        # much more than 1 is the luck of a few net inputs at an edge, and leads elsewhere
+        return STALLED <= share(bits) <= 1 / STALLED
+
+    own = share(used)
+    # a step of sigma hides nothing; from there down, as coarser ones may pass by luck alone
+    advised = math.ceil(math.log2(2 * chip.array.output_range / plan.sigma))
+    advised = min(max(advised, 1), MAX_BITS)
+    while advised < MAX_BITS and not passes(advised):
         advised += 1
-    while advised > 1 and share(advised - 1) >= STALLED:
+    while advised > 1 and passes(advised - 1):
         advised -= 1
     step = 2 * chip.array.output_range / 2**used
     why = (
