@@ -368,6 +368,7 @@ def test_an_asked_estimate_has_the_bits_of_estimate(plain, xor, method, code):
     np.testing.assert_allclose(found.gradient, by_kernel.gradient, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_asked_estimate_that_was_killed_goes_on_to_the_same_bits(plain, tmp_path):
     objective, w = plain
     v, path = np.ones(w.size), tmp_path / "estimate.npz"

@@ -189,6 +189,7 @@ def test_advice_is_the_fewest_bits_that_do_not_stall():
     assert said[2]["advised"] == said[8]["advised"] and 2 < said[8]["advised"] < 8
 
 
+@pytest.mark.slow
 def test_a_sweep_of_bits_shows_the_share_beside_the_prediction(tmp_path):
     bits = {"chip.array.output_bits": [2, 8]}
     sims.run_sweep("digits-array-learning", vary=bits, set=FEW, out=tmp_path, workers=1)

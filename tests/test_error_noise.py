@@ -238,6 +238,7 @@ def test_other_networks_have_readings_alone():
     )
 
 
+@pytest.mark.slow
 def test_predicted_and_measured_agree_on_a_chip_with_noisy_columns():
     quiet = {"estimation.code": "rademacher", "estimation.trials": 32, "estimation.sigma": 1e-3}
     noisy = {**quiet, "chip.array.output_noise": 0.05}

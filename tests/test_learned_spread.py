@@ -21,6 +21,7 @@ def learned():
     return sims.run_experiment("xor-learning", SMALL)
 
 
+@pytest.mark.slow
 def test_time_and_energy_have_the_range_of_runs(learned):
     own = learned.learning[learned.learning["source"] == "batch"]
     there = own[own["error"] <= 0.1].groupby("run").first()["chip_time_s"]
@@ -45,6 +46,7 @@ def test_where_no_run_gets_there_no_data_sheet_is_filled():
     assert not any("data sheet" in note for note in frames.view.notes(frames))
 
 
+@pytest.mark.slow
 def test_every_panel_of_the_learning_curves_has_the_single_runs():
     settings = {
         "study": "training",
