@@ -1,5 +1,6 @@
 """Learning on a chip at the other end of a link: `perturb drive` and `perturb serve`."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -175,6 +176,15 @@ def started(*words, cwd):
         return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=said, text=True)
 
 
+def newest(folder):
+    """When a state was stored last, in ns; 0 if there is none."""
+    stored = 0
+    # what is written whole is renamed, and goes in the end
+    with contextlib.suppress(FileNotFoundError):
+        stored = max((file.stat().st_mtime_ns for file in folder.glob("*.npz")), default=0)
+    return stored
+
+
 def served(cwd, port=0):
     process = started("serve", "xor-learning", "--link", f"tcp://127.0.0.1:{port}", "-q", cwd=cwd)
     return process, process.stdout.readline().strip()
@@ -188,33 +198,33 @@ def test_either_side_killed_at_any_moment_it_ends_the_same(tmp_path):
     chip, address = served(tmp_path)
     sets = [f"--set={key}={value}" for key, value in changes.items() if key != "study"]
     words = ["drive", "xor-learning", "--link", address, *sets, "--out", "out", "-q"]
+    unfinished = tmp_path / "out" / "unfinished"
     kills = 0
     try:
-        while True:
+        # the host is killed twice, then the chip
+        for victim in ("host", "host", "chip", None):
+            since = time.time_ns()
             host = started(*words, cwd=tmp_path)
-            try:
-                host.communicate(timeout=float(rng.uniform(4, 12)))
-                break
-            except subprocess.TimeoutExpired:
-                kills += 1
-            if kills % 3:
+            # something new has been stored, and some moments more
+            while victim and host.poll() is None and newest(unfinished) < since:
+                time.sleep(0.02)
+            time.sleep(float(rng.uniform(0, 1)) if victim else 0.0)
+            if victim == "host" and host.poll() is None:
                 host.send_signal(signal.SIGKILL)
                 host.wait()
-                if (tmp_path / "out" / "provenance.json").exists():
-                    break  # it was killed when all was done
+                kills += 1
                 continue
-            # the chip's side: the host waits for another one at the same address
-            chip.kill()
-            chip.wait()
-            chip, _ = served(tmp_path, int(address.rpartition(":")[2]))
+            if victim == "chip":
+                # the host waits for another one at the same address
+                chip.kill()
+                chip.wait()
+                chip, _ = served(tmp_path, int(address.rpartition(":")[2]))
             host.communicate(timeout=300)
             break
     finally:
         chip.kill()
         chip.wait()
-    assert host.returncode in (0, -signal.SIGKILL) and kills > 0, (
-        tmp_path / "stderr.txt"
-    ).read_text()
+    assert host.returncode == 0 and kills == 2, (tmp_path / "stderr.txt").read_text()
     stored = reports.load(tmp_path / "out")
     np.testing.assert_array_equal(stored.set_weights["w"], whole.set_weights["w"])
 
