@@ -315,7 +315,7 @@ def test_events_and_batches_learn_some_layers_alike(chip, rule):
         made.advance(state, 3)
         assert held_weights(made, state)[0].shape == (2, free.size)
         states.append(state)
-    # rounding of E, 1e-16, over sigma^2 r, which rules that divide by z or solve for a step multiply
+    # rounding of E, 1e-16, over sigma^2 r, which rules that divide by z or solve multiply
     np.testing.assert_allclose(states[0].w, states[1].w, rtol=1e-6, atol=1e-8)
     # keep-if-better moves by eta sigma at a time
     assert np.abs(states[0].w - W[:, free]).max() > 5e-5
