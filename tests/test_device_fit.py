@@ -290,9 +290,8 @@ def test_conductances_gaps_and_cycles_say_the_same_as_weights(tmp_path):
 
 @pytest.mark.slow
 def test_how_many_models_are_fitted_is_told_from_the_first_on(command, tmp_path, monkeypatch):
-    measure(
-        tmp_path / "x.csv", device("linear-step", step={"dw_min": 0.02, "c2c": 0.1}), 2, sweep(60)
-    )
+    params = device("linear-step", step={"dw_min": 0.02, "c2c": 0.2}, noise={"write": 0.01})
+    measure(tmp_path / "x.csv", params, 2, sweep(60))
     told = []
     fit_device(tmp_path / "x.csv", model="linear-step", progress=lambda *at: told.append(at))
     assert told[0] == (0, told[-1][1]) and told[-1][0] == told[-1][1] == len(told) - 1

@@ -126,9 +126,9 @@ ADVICE = {
     ),
     "used": Column("its value"),
     "advised": Column("what theory advises"),
-    "bound": Column("at least or at most, where that is a limit; empty: it is the best value"),
     "mind": Column("whether the value had better be changed"),
     "why": Column("reason"),
+    "bound": Column("at least or at most, where that is a limit; empty: it is the best value"),
 }
 COLUMNS = {
     "summary": FACTS,
