@@ -90,12 +90,6 @@ class Unreliable(Stream):
             return None
         return self._held.pop(self._rng.randrange(len(self._held)))
 
-    def _read(self, timeout_s):
-        raise NotImplementedError
-
-    def _write(self, content):
-        raise NotImplementedError
-
     def close(self):
         self._stream.close()
 

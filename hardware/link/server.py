@@ -188,7 +188,6 @@ class InProcess(Stream):
     """A chip in this process: every request is answered at once."""
 
     def __init__(self, responder: Responder):
-        super().__init__()
         self._responder = responder
         self._replies: deque[Message] = deque()
         responder.greeted()
@@ -198,12 +197,6 @@ class InProcess(Stream):
 
     def receive(self, timeout_s: float) -> Message | None:
         return self._replies.popleft() if self._replies else None
-
-    def _read(self, timeout_s: float) -> bytes:
-        raise NotImplementedError
-
-    def _write(self, content: bytes) -> None:
-        raise NotImplementedError
 
     def close(self) -> None:
         self._responder.go_safe()

@@ -17,7 +17,23 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Stream(ABC):
-    """Lines to and from another side. What comes is cut into lines, whatever pieces it comes in."""
+    """Messages to and from another side."""
+
+    @abstractmethod
+    def send(self, *messages: Message) -> None:
+        """Lost if they cannot be sent."""
+
+    @abstractmethod
+    def receive(self, timeout_s: float) -> Message | None:
+        """The next message; None if none comes in time; Garbage for a line that is none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the connection."""
+
+
+class ByteStream(Stream):
+    """Messages as lines. What comes is cut into lines, whatever pieces it comes in."""
 
     def __init__(self) -> None:
         self._come = bytearray()
@@ -30,15 +46,10 @@ class Stream(ABC):
     def _write(self, content: bytes) -> None:
         """Lost if it cannot be sent."""
 
-    @abstractmethod
-    def close(self) -> None:
-        """End the connection."""
-
     def send(self, *messages: Message) -> None:
         self._write(b"".join(map(encode, messages)))
 
     def receive(self, timeout_s: float) -> Message | None:
-        """The next message; None if none comes in time; Garbage for a line that is none."""
         end = time.monotonic() + timeout_s
         searched = 0
         while (at := self._come.find(b"\n", searched)) < 0:
@@ -55,7 +66,7 @@ class Stream(ABC):
         return decode(line)
 
 
-class Tcp(Stream):
+class Tcp(ByteStream):
     """Over a connected socket."""
 
     def __init__(self, connected: socket.socket):
@@ -85,7 +96,7 @@ class Tcp(Stream):
         self._socket.close()
 
 
-class Pipe(Stream):
+class Pipe(ByteStream):
     """Over two file descriptors, such as the standard streams, or one of a terminal."""
 
     def __init__(self, reading: int, writing: int):
@@ -140,7 +151,7 @@ class Command(Pipe):
             self._process.wait()
 
 
-class Serial(Stream):
+class Serial(ByteStream):
     """Over a serial line."""
 
     def __init__(self, port: str, baud: int):
